@@ -1,0 +1,1 @@
+"""A FastAPI foundation that any service can stand on: see `Application` and `create_app`."""

@@ -1,0 +1,1 @@
+"""The foundation's REST endpoints and the door through which endpoints get services."""

@@ -1,0 +1,24 @@
+"""How an endpoint gets what it needs."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import svcs
+from fastapi import Depends
+from starlette.requests import HTTPConnection
+from svcs.fastapi import get_registry
+
+
+async def request_container(connection: HTTPConnection) -> AsyncIterator[svcs.Container]:
+    """Open the container of one request or socket, and close it afterwards."""
+    async with svcs.Container(get_registry(connection.app)) as container:
+        yield container
+
+
+def provide(service_type: type) -> Any:
+    """Declare that a parameter is a service: `planning: Annotated[Planning, provide(Planning)]`."""
+
+    async def dependency(container: Annotated[svcs.Container, Depends(request_container)]) -> object:
+        return await container.aget(service_type)
+
+    return Depends(dependency)

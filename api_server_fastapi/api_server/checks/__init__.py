@@ -1,0 +1,1 @@
+"""The foundation's readiness checks."""

@@ -1,0 +1,1 @@
+"""The foundation's own way to the database."""

@@ -1,0 +1,35 @@
+"""What a resolver finds in `info.context`."""
+
+import copy
+from collections.abc import AsyncIterator
+
+import svcs
+from strawberry.extensions import SchemaExtension
+from strawberry.fastapi import BaseContext
+
+from api_server.identity import Principal
+from api_server.services.registry import ServiceRegistry
+
+
+class GraphQLContext(BaseContext):
+    """Who asks, and the services of this operation.
+
+    On a socket the context outlives an operation; what resolvers get is a copy with a container of its own.
+    """
+
+    services: svcs.Container
+
+    def __init__(self, registry: ServiceRegistry, principal: Principal | None) -> None:
+        super().__init__()
+        self.registry = registry
+        self.principal = principal
+
+
+class OperationScope(SchemaExtension):
+    """Opens one container per operation and closes it when the operation ends, by whatever way."""
+
+    async def on_operation(self) -> AsyncIterator[None]:  # type: ignore[override]  # the base class allows generators
+        context = copy.copy(self.execution_context.context)
+        async with svcs.Container(context.registry) as context.services:
+            self.execution_context.context = context
+            yield

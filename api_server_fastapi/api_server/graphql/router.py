@@ -1,0 +1,81 @@
+"""The `/graphql` endpoint: HTTP and WebSocket."""
+
+import json
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import cross_web
+import strawberry
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from strawberry.exceptions import ConnectionRejectionError
+from strawberry.fastapi import GraphQLRouter
+from svcs.fastapi import get_registry
+
+from api_server.exceptions import NotAuthenticatedError
+from api_server.graphql.context import GraphQLContext
+from api_server.graphql.schema import CodedErrorSchema
+from api_server.identity import Authenticator, credentials_from_header
+from api_server.services.registry import ServiceRegistry
+
+
+def graphql_router(schema: CodedErrorSchema, authenticator: Authenticator) -> GraphQLRouter[GraphQLContext, None]:
+    """Serve a schema at `/graphql`, to whom the authenticator accepts."""
+    return _Router(schema, authenticator)
+
+
+class _Router(GraphQLRouter[GraphQLContext, None]):
+    def __init__(self, schema: CodedErrorSchema, authenticator: Authenticator) -> None:
+        super().__init__(
+            schema,
+            path="/graphql",
+            context_getter=_context,
+            connection_init_wait_timeout=timedelta(seconds=5),
+        )
+        self._authenticator = authenticator
+
+    async def run(self, request: Any, context: Any = strawberry.UNSET, root_value: Any = strawberry.UNSET) -> Any:
+        try:
+            return await super().run(request, context, root_value)
+        except cross_web.HTTPException as error:
+            # Starlette's own reaches the handler that answers with problem details.
+            raise HTTPException(error.status_code, error.reason) from error
+
+    def parse_json(self, data: str | bytes) -> Any:
+        try:
+            document = json.loads(data, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise HTTPException(400, "The body should be valid JSON (RFC 8259).") from error
+        if not isinstance(document, dict | list):
+            raise HTTPException(400, "The body should be a JSON object with the key 'query'.")
+        return document
+
+    async def on_ws_connect(self, context: GraphQLContext) -> object:
+        """Refuse a socket whose credentials, from its header or its `connection_init`, are not accepted."""
+        if context.principal is None or _authorization(context.connection_params) is not None:
+            try:
+                credentials = credentials_from_header(_authorization(context.connection_params))
+                context.principal = await self._authenticator.authenticate(credentials)
+            except NotAuthenticatedError as error:
+                raise ConnectionRejectionError({"code": error.code}) from error
+        return await super().on_ws_connect(context)
+
+
+async def _context(connection: HTTPConnection) -> GraphQLContext:
+    registry = get_registry(connection.app)
+    assert isinstance(registry, ServiceRegistry)
+    return GraphQLContext(registry, getattr(connection.state, "principal", None))
+
+
+def _authorization(connection_params: object) -> str | None:
+    if not isinstance(connection_params, dict):
+        return None
+    for name, value in connection_params.items():
+        if isinstance(name, str) and name.lower() == "authorization":
+            return value if isinstance(value, str) else ""
+    return None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+

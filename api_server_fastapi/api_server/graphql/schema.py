@@ -1,0 +1,101 @@
+"""Merges parts into one schema and gives every error of it a code."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from uuid import uuid4
+
+import strawberry
+import structlog
+from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.config import StrawberryConfig
+from strawberry.tools import merge_types
+from strawberry.types import ExecutionContext
+from strawberry.types.base import get_object_definition
+from strawberry.utils.str_converters import to_camel_case
+
+from api_server.exceptions import CodedError, FieldError, RetryableError
+from api_server.graphql.context import OperationScope
+from api_server.graphql.part import GraphQLPart
+
+log = structlog.get_logger("api_server.graphql")
+
+
+class CodedErrorSchema(strawberry.Schema):
+    """A schema whose errors carry `extensions.code`, and whose unexpected errors are masked.
+
+    `visible_errors` are the exception classes that clients may see, each with a `code`.
+    """
+
+    def __init__(
+        self,
+        query: type,
+        mutation: type | None,
+        subscription: type | None,
+        *,
+        extensions: Sequence[type[SchemaExtension]],
+        visible_errors: Iterable[type[Exception]],
+    ) -> None:
+        super().__init__(
+            query, mutation, subscription, extensions=extensions, config=StrawberryConfig(auto_camel_case=True)
+        )
+        self._visible_errors = tuple(visible_errors)
+
+    def process_errors(
+        self,
+        errors: list[GraphQLError],
+        execution_context: ExecutionContext | None = None,  # noqa: ARG002 - the base class' signature
+    ) -> None:
+        """Every error passes here before it is sent, whichever the transport and the phase."""
+        for error in errors:
+            if error.extensions and "code" in error.extensions:
+                continue
+            error.extensions = self._extensions(error)
+
+    def _extensions(self, error: GraphQLError) -> dict[str, object]:
+        cause = error.original_error
+        if isinstance(error, GraphQLSyntaxError):
+            return {"code": "GRAPHQL_PARSE_FAILED"}
+        if cause is None:
+            # Raised by graphql-core itself: in execution it concerns the values given, else the document.
+            return {"code": "GRAPHQL_VALIDATION_FAILED"}
+        if isinstance(cause, self._visible_errors) and isinstance(cause, CodedError):
+            extensions: dict[str, object] = {"code": cause.code}
+            if isinstance(cause, FieldError):
+                # The field as this schema spells it.
+                field = to_camel_case(cause.field)
+                error.message = f"{field} {cause.rule}"
+                extensions |= {"field": field, "rule": cause.rule}
+            if isinstance(cause, RetryableError):
+                extensions["retryAfter"] = cause.retry_after_s
+            return extensions
+        error_id = uuid4().hex
+        log.error("operation failed", error_id=error_id, path=error.path, exc_info=cause)
+        error.message = "Something went wrong; the log has it under this id."
+        return {"code": "INTERNAL_SERVER_ERROR", "errorId": error_id}
+
+
+def build_schema(parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exception]]) -> CodedErrorSchema:
+    """Merge the parts; raises ValueError where two of them define the same root field."""
+    query = _merged("Query", [part.query for part in parts if part.query])
+    if query is None:
+        raise ValueError("A GraphQL schema needs a query; none of the parts has one.")
+    return CodedErrorSchema(
+        query,
+        _merged("Mutation", [part.mutation for part in parts if part.mutation]),
+        _merged("Subscription", [part.subscription for part in parts if part.subscription]),
+        extensions=[OperationScope, *(extension for part in parts for extension in part.extensions)],
+        visible_errors=visible_errors,
+    )
+
+
+def _merged(name: str, types: Sequence[type]) -> type | None:
+    if not types:
+        return None
+    fields = Counter(
+        field.name for kind in types for field in get_object_definition(kind, strict=True).fields
+    )
+    if clashes := sorted(field for field, count in fields.items() if count > 1):
+        raise ValueError(f"{name} fields defined by more than one part: {', '.join(clashes)}")
+    return merge_types(name, tuple(types))
+

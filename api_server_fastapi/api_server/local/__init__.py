@@ -1,0 +1,1 @@
+"""Parts that a service needs beside it in development and tests, from plain processes. Servers never import this."""

@@ -1,0 +1,247 @@
+"""An embedded PostgreSQL: a data folder, a server over it, and who may stop it."""
+
+import fcntl
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from api_server.exceptions import StartError
+from api_server.local.binaries import as_ordinary_user, changes_user, major_version, postgres_binaries
+
+_USER = "postgres"
+_START_TIMEOUT_S = 60
+_START_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """How to reach a database."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    password: str = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{self.user}:{self.password}@{self.host}:{self.port}/{self.database}"
+
+
+@contextmanager
+def embedded_postgres(
+    folder: Path, database: str, *, say: Callable[[str], None] = print, options: Sequence[str] = ()
+) -> Iterator[PostgresAddress]:
+    """Run a PostgreSQL on loopback with its data under `folder`, for as long as the context lasts.
+
+    The first process that uses a folder owns it: it makes the data, adopts a server that a killed owner left behind,
+    and stops the server at the end. Others that come meanwhile use the same server. `options` are `name=value`
+    settings of the server. Raises StartError, with what to do, where that is not possible.
+    """
+    cluster = PostgresCluster(folder, say, options)
+    with cluster.ownership() as is_owner:
+        if is_owner:
+            cluster.prepare()
+        try:
+            if is_owner:
+                cluster.start()
+            yield cluster.address(database)
+        finally:
+            if is_owner:
+                cluster.stop()
+
+
+class PostgresCluster:
+    """A data folder and the server over it, driven through `pg_ctl`."""
+
+    def __init__(self, folder: Path, say: Callable[[str], None] = print, options: Sequence[str] = ()) -> None:
+        self.folder = folder.absolute()
+        self.data = self.folder / "data"
+        self.log = self.folder / "server.log"
+        self._password_file = self.folder / "password"
+        self._say = say
+        self._options = tuple(options)
+
+    @contextmanager
+    def ownership(self) -> Iterator[bool]:
+        """Say whether this process owns the folder; the kernel gives ownership up even for a process that is killed."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.folder / "owner.lock").open("w")
+        except OSError as error:
+            raise StartError(f"The data folder {self.folder} cannot be written: {error.strerror}.") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_owner = True
+            except BlockingIOError:
+                is_owner = False
+            yield is_owner
+
+    def prepare(self) -> None:
+        """Make the data folder, unless a whole one is there; one that is not whole is moved aside."""
+        unfinished = self.folder / "data.new"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if self.data.exists() and not self._is_whole():
+            aside = self.folder / f"data.incomplete-{time.strftime('%Y%m%d-%H%M%S')}"
+            self.data.rename(aside)
+            self._say(f"The data folder was incomplete; it is kept as {aside}.")
+        if not self.data.exists():
+            self._make(unfinished)
+        self._check_fits()
+
+    def start(self) -> None:
+        """Start the server on a free port of loopback, or adopt the one that runs already."""
+        server = self._server()
+        if server is not None and server.is_ours:
+            self._say("Using the PostgreSQL that an earlier run left behind.")
+            return
+        self._say("Starting PostgreSQL …")
+        if server is not None and _is_alive(server.pid):
+            # The pid belongs to somebody else by now, which the server could not tell from one of its own. That of a
+            # dead process stays: by it the server finds out whether others of its processes are still there.
+            (self.data / "postmaster.pid").unlink()
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            if self._pg_ctl("start", "-w", "-t", str(_START_TIMEOUT_S), "-l", str(self.log), "-o", self._server_options()):
+                return
+            if (server := self._server()) is not None and server.is_ours:
+                return
+            if attempt < _START_ATTEMPTS:
+                time.sleep(0.5)  # the port was taken meanwhile, or processes of a killed server are still leaving
+        raise StartError(f"PostgreSQL does not start: {self._last_complaint()} The whole story is in {self.log}.")
+
+    def stop(self) -> None:
+        """Stop the server, if it runs, without waiting for clients to leave."""
+        server = self._server()
+        if server is not None and server.is_ours and not self._pg_ctl("stop", "-w", "-m", "fast"):
+            self._pg_ctl("stop", "-w", "-m", "immediate")
+
+    def address(self, database: str) -> PostgresAddress:
+        """Return how to reach a database of the running server, made if it does not exist."""
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while (server := self._server()) is None or not server.is_ours or not server.is_ready:
+            if time.monotonic() > deadline:
+                raise StartError(f"The PostgreSQL over {self.folder} does not get ready; see {self.log}.")
+            time.sleep(0.05)
+        address = PostgresAddress("127.0.0.1", server.port, _USER, database, self._password_file.read_text().strip())
+        _create_database(address)
+        return address
+
+    def _is_whole(self) -> bool:
+        return (self.data / "PG_VERSION").is_file() and (self.data / "global" / "pg_control").is_file()
+
+    def _check_fits(self) -> None:
+        if not changes_user() and (owner := self.data.stat().st_uid) != os.geteuid():
+            raise StartError(f"The data folder {self.data} belongs to another user (id {owner}): remove it or run as them.")
+        made_by = (self.data / "PG_VERSION").read_text().strip()
+        if made_by != (ours := major_version(postgres_binaries())):
+            raise StartError(f"{self.data} was made by PostgreSQL {made_by}, this is {ours}: remove it, or set PG_BIN.")
+
+    def _make(self, unfinished: Path) -> None:
+        self._say("Creating the database's data folder (once, a few seconds) …")
+        self._password_file.touch(mode=0o600)
+        self._password_file.write_text(secrets.token_urlsafe(24) + "\n")
+        if changes_user():
+            for path in (self.folder, self._password_file):
+                shutil.chown(path, "nobody", "nogroup")
+        arguments = ("-U", _USER, "-A", "scram-sha-256", f"--pwfile={self._password_file}", "-E", "UTF8", "--locale=C")
+        made = self._run(postgres_binaries() / "initdb", "-D", unfinished, "-k", *arguments)
+        if made.returncode != 0:
+            complaint = (made.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+            raise StartError(f"The data folder {self.data} cannot be made: {complaint}")
+        unfinished.rename(self.data)
+
+    def _server_options(self) -> str:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        # Without a unix socket there is no path that could be too long for one.
+        settings = ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", *self._options)
+        return " ".join(f"-c {setting}" for setting in settings)
+
+    def _server(self) -> "_Server | None":
+        """Read what the server wrote about itself, which may be out of date."""
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            pid, port = int(lines[0]), int(lines[3])
+        except (OSError, IndexError, ValueError):
+            return None
+        is_ready = len(lines) > 7 and lines[7].strip() == "ready"
+        return _Server(pid, port, is_ready, str(self.data) in _command_of(pid))
+
+    def _pg_ctl(self, action: str, *arguments: str) -> bool:
+        return self._run(postgres_binaries() / "pg_ctl", action, "-D", self.data, *arguments).returncode == 0
+
+    def _run(self, program: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        # Files, not pipes: a server that inherited a pipe would keep it open. A session of its own, so that Ctrl-C
+        # in the terminal reaches only the process that then stops the server in good order.
+        with (self.folder / "command.log").open("w+") as output:
+            done = subprocess.run(
+                [*as_ordinary_user(), program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=output,
+                start_new_session=True,
+                cwd=self.folder,
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+                check=False,
+            )
+            output.seek(0)
+            return subprocess.CompletedProcess(done.args, done.returncode, "", output.read())
+
+    def _last_complaint(self) -> str:
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        complaints = [line for line in lines if "FATAL:" in line or "could not" in line]
+        return complaints[-1].rpartition("FATAL:")[2].strip() + "." if complaints else "it gave no reason."
+
+
+@dataclass(frozen=True, slots=True)
+class _Server:
+    """What a postmaster.pid says, and whether that process still is the server over its folder."""
+
+    pid: int
+    port: int
+    is_ready: bool
+    is_ours: bool
+
+
+def _command_of(pid: int) -> str:
+    if Path("/proc/self").exists():
+        try:
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            return ""
+    command = ["ps", "-o", "command=", "-p", str(pid)]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _create_database(address: PostgresAddress) -> None:
+    """Make the database unless it is there; somebody else may be making it at the same time."""
+    server = address.url.removesuffix(address.database) + "postgres"
+    with psycopg.connect(server, autocommit=True, connect_timeout=10) as connection:
+        known = "SELECT 1 FROM pg_database WHERE datname = %s"
+        if connection.execute(known, (address.database,)).fetchone() is None:
+            try:
+                connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(address.database)))
+            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
+                pass

@@ -1,0 +1,119 @@
+"""One stream of log lines: structlog makes the events, loguru delivers them, and every line has one shape.
+
+A line is `timestamp`, `level`, `logger`, `event`, what is bound to the context (`request_id`, `user_id`, …) and the
+event's own keys; as JSON, or readable on a terminal. Records of the standard library enter by `InterceptHandler`.
+"""
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
+
+import structlog
+from loguru import logger as loguru_logger
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LogFormat = Literal["auto", "json", "console"]
+
+# Loggers that would say several things a second at the level of the service.
+_QUIET_LOGGERS = ("asyncio", "httpcore", "httpx", "psycopg", "svcs", "watchfiles")
+
+
+def configure_logging(level: LogLevel = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
+    """Send structlog, loguru and the standard library's loggers to one stream (stderr) in one shape."""
+    stream = stream or sys.stderr
+    readable = log_format == "console" or (log_format == "auto" and stream.isatty())
+    structlog.configure(
+        processors=[_deliver_by_loguru],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=_NamedLogger,
+        cache_logger_on_first_use=False,
+    )
+    loguru_logger.remove()
+    loguru_logger.configure(patcher=_add_context)
+    loguru_logger.add(
+        stream,
+        level=level,
+        format=_ReadableLine(colors=stream.isatty()) if readable else _JsonLine(),
+        colorize=False,
+        # Both would print the values of variables, secrets among them.
+        diagnose=False,
+        backtrace=False,
+    )
+    logging.basicConfig(handlers=[InterceptHandler()], level=level, force=True)
+    for name in _QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+class InterceptHandler(logging.Handler):
+    """Hands records of the standard library's loggers to loguru."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level: str | int = loguru_logger.level(record.levelname).name
+        except ValueError:
+            level = record.levelno
+        loguru_logger.opt(exception=record.exc_info).bind(logger=record.name).log(level, record.getMessage())
+
+
+class _NamedLogger:
+    """Only carries the name given to `structlog.get_logger(name)` to the delivering processor."""
+
+    def __init__(self, name: str = "api_server") -> None:
+        self.name = name
+
+
+def _deliver_by_loguru(logger: _NamedLogger, method: str, event: MutableMapping[str, Any]) -> NoReturn:
+    exception = event.pop("exc_info", None)
+    if exception is True:
+        exception = sys.exc_info()
+    message = str(event.pop("event", ""))
+    level = "ERROR" if method == "exception" else method.upper()
+    loguru_logger.opt(exception=exception).bind(**{"logger": logger.name, **event}).log(level, message)
+    raise structlog.DropEvent
+
+
+def _add_context(record: "Record") -> None:
+    record["extra"] = {**structlog.contextvars.get_contextvars(), **record["extra"]}
+
+
+def _event_dict(record: "Record") -> dict[str, Any]:
+    fields = dict(record["extra"])
+    event = {
+        "timestamp": record["time"].isoformat(timespec="milliseconds"),
+        "level": record["level"].name.lower(),
+        "logger": fields.pop("logger", record["name"]),
+        "event": record["message"],
+        **fields,
+    }
+    if (raised := record["exception"]) is not None:
+        event["exception"] = "".join(traceback.format_exception(raised.type, raised.value, raised.traceback))
+    return event
+
+
+class _JsonLine:
+    """A loguru format: renders the record once and refers to the result."""
+
+    def __init__(self) -> None:
+        self._render = structlog.processors.JSONRenderer(ensure_ascii=True)
+
+    def __call__(self, record: "Record") -> str:
+        record["extra"]["line"] = self._render(None, "", _event_dict(record))
+        return "{extra[line]}\n"
+
+
+class _ReadableLine:
+    """The same for a person at a terminal."""
+
+    def __init__(self, *, colors: bool) -> None:
+        self._render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0)
+
+    def __call__(self, record: "Record") -> str:
+        event = _event_dict(record)
+        event["timestamp"] = record["time"].strftime("%H:%M:%S.%f")[:-3]
+        record["extra"]["line"] = self._render(None, "", event)
+        return "{extra[line]}\n"

@@ -1,0 +1,49 @@
+"""Asks the Authenticator who is there, before anything else of a request is looked at."""
+
+from collections.abc import Collection
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api_server.exceptions import NotAuthenticatedError
+from api_server.identity import Authenticator, Principal, credentials_from_header
+from api_server.problem_details import problem_response
+
+
+class CustomAuthenticationMiddleware:
+    """Puts the principal into `scope["state"]["principal"]`, and into the log's context as `user_id`.
+
+    An HTTP request that is not accepted is answered 401, except for a GET or HEAD of a path in `public_paths`. A
+    socket is never refused here, where a browser could not see why: its principal is None, and whoever speaks its
+    protocol refuses it.
+    """
+
+    def __init__(self, app: ASGIApp, authenticator: Authenticator, public_paths: Collection[str] = ()) -> None:
+        self.app = app
+        self.authenticator = authenticator
+        self.public_paths = frozenset(public_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or self._is_public(scope):
+            await self.app(scope, receive, send)
+            return
+        principal: Principal | None = None
+        try:
+            credentials = credentials_from_header(Headers(scope=scope).get("authorization"))
+            principal = await self.authenticator.authenticate(credentials)
+            structlog.contextvars.bind_contextvars(user_id=principal.user_id)
+        except NotAuthenticatedError as error:
+            if scope["type"] == "http":
+                await self._refuse(error)(scope, receive, send)
+                return
+        scope.setdefault("state", {})["principal"] = principal
+        await self.app(scope, receive, send)
+
+    def _is_public(self, scope: Scope) -> bool:
+        # Of the scope: a URL rebuilt from the Host header could be made to name another path.
+        return scope.get("method") in ("GET", "HEAD") and scope["path"] in self.public_paths
+
+    def _refuse(self, error: NotAuthenticatedError) -> ASGIApp:
+        headers = {"WWW-Authenticate": self.authenticator.challenge}
+        return problem_response(401, error.reason, code=error.code, headers=headers)

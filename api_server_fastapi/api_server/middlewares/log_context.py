@@ -1,0 +1,98 @@
+"""The outermost middleware: names each request, writes one line about it, and survives whatever is inside."""
+
+import re
+import time
+from collections.abc import Collection
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api_server.problem_details import problem_response
+
+_CORRELATION_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+log = structlog.get_logger("api_server.request")
+
+
+class LogContextMiddleware:
+    """Gives each request and socket an id of its own, bound to every log line and sent back as `X-Request-ID`.
+
+    A client's own `X-Request-ID` of at most 64 letters, digits and `_ . : -` is kept as the correlation: it is
+    logged beside the id and sent back as `X-Correlation-ID`. Lines about `quiet_paths` are written at debug level.
+    """
+
+    def __init__(self, app: ASGIApp, quiet_paths: Collection[str] = ()) -> None:
+        self.app = app
+        self.quiet_paths = frozenset(quiet_paths)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        request_id = uuid4().hex
+        scope.setdefault("state", {})["request_id"] = request_id
+        identifiers = {"request_id": request_id}
+        given = Headers(scope=scope).get("x-request-id", "")
+        if _CORRELATION_ID.fullmatch(given):
+            identifiers["correlation_id"] = given
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(**identifiers)
+        answer = _Answer(send, identifiers)
+        started = time.perf_counter()
+        try:
+            await self.app(scope, receive, answer.send)
+        except Exception:  # noqa: BLE001 - the edge: whatever went wrong inside, the client gets an answer with an id
+            log.exception("request failed", path=scope["path"], error_id=request_id)
+            await _answer_failure(scope, receive, answer, request_id)
+        self._write_line(scope, answer, time.perf_counter() - started)
+
+    def _write_line(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
+        write = log.debug if scope["path"] in self.quiet_paths else log.info
+        event = "request answered" if scope["type"] == "http" else "socket closed"
+        write(
+            event,
+            method=scope.get("method", "WEBSOCKET"),
+            path=scope["path"],
+            status=answer.status,
+            duration_ms=round(seconds * 1000, 3),
+        )
+
+
+class _Answer:
+    """Passes messages on, adds the identifiers to the head and remembers the status or close code."""
+
+    def __init__(self, send: Send, identifiers: dict[str, str]) -> None:
+        self._send = send
+        self._identifiers = identifiers
+        self.started = False
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        match message["type"]:
+            case "http.response.start" | "websocket.http.response.start":
+                self.started, self.status = True, message["status"]
+                self._add_headers(message)
+            case "websocket.accept":
+                self.started = True
+                self._add_headers(message)
+            case "websocket.close":
+                self.started, self.status = True, message.get("code", 1000)
+        await self._send(message)
+
+    def _add_headers(self, message: Message) -> None:
+        message.setdefault("headers", [])
+        headers = MutableHeaders(scope=message)
+        headers["X-Request-ID"] = self._identifiers["request_id"]
+        if correlation_id := self._identifiers.get("correlation_id"):
+            headers["X-Correlation-ID"] = correlation_id
+
+
+async def _answer_failure(scope: Scope, receive: Receive, answer: _Answer, error_id: str) -> None:
+    if scope["type"] == "websocket":
+        if answer.status is None:
+            await answer.send({"type": "websocket.close", "code": 1011, "reason": "Internal error"})
+    elif not answer.started:
+        response = problem_response(500, "Something went wrong; the log has it under this id.", error_id=error_id)
+        await response(scope, receive, answer.send)

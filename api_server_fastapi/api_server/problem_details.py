@@ -1,0 +1,42 @@
+"""Problem details for HTTP (RFC 9457): the one shape of every error answer."""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import TypedDict
+
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class FieldProblem(TypedDict):
+    """An input field and the rule that it breaks."""
+
+    field: str
+    rule: str
+
+
+def problem_response(
+    status: int,
+    detail: str,
+    *,
+    code: str | None = None,
+    errors: Sequence[FieldProblem] = (),
+    error_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Build the answer; `code` is the stable name of the kind of error, by default that of the status."""
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "code": code or HTTPStatus(status).name,
+    }
+    if errors:
+        body["errors"] = list(errors)
+    if error_id:
+        body["error_id"] = error_id
+    # ASCII, because what a client sent may be echoed and may hold half a surrogate pair, which UTF-8 cannot carry.
+    return Response(json.dumps(body, ensure_ascii=True), status, headers, media_type=MEDIA_TYPE)

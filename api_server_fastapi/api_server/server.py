@@ -1,0 +1,106 @@
+"""Runs a uvicorn factory: where it listens, with how many workers, and how it stops."""
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn, Self
+
+import structlog
+import uvicorn
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings
+from uvicorn.supervisors import ChangeReload, Multiprocess
+
+from api_server.exceptions import StartError
+from api_server.settings import Settings, settings_config
+
+log = structlog.get_logger("api_server.server")
+
+
+class UvicornServerConfig(BaseSettings):
+    """`UVICORN_*`: how the service is reached and how many processes answer."""
+
+    model_config = settings_config("UVICORN_")
+
+    host: str = Field(default="127.0.0.1", description="the address to listen on")
+    port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free one")
+    workers: int = Field(default=1, ge=1, le=64, description="processes that answer")
+    reload: bool = Field(default=False, description="start again when a source file changes; for development")
+    root_path: str = Field(default="", description="the path under which a proxy serves this service")
+    timeout_keep_alive: int = Field(default=5, ge=1, le=3600, description="seconds an idle connection is kept")
+    timeout_graceful_shutdown: int = Field(default=20, ge=1, le=3600, description="seconds requests may take to end")
+
+    @model_validator(mode="after")
+    def _reload_means_one_worker(self) -> Self:
+        if self.reload and self.workers > 1:
+            raise ValueError("UVICORN_RELOAD goes with one worker; set UVICORN_WORKERS to 1 or leave it out.")
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in ("localhost", "::1") or self.host.startswith("127.")
+
+
+@contextmanager
+def listening(config: UvicornServerConfig) -> Iterator[socket.socket]:
+    """Hold the service's socket, so that a port that is taken is known before anything else is started.
+
+    Raises StartError where the address cannot be had.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((config.host, config.port))
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StartError(
+                f"Cannot listen on {config.host}:{config.port}: {reason}. Set UVICORN_HOST and UVICORN_PORT."
+            ) from error
+        listener.set_inheritable(True)
+        yield listener
+
+
+def serve(factory: str, config: UvicornServerConfig, listener: socket.socket, *, log_config: Path | None = None) -> None:
+    """Serve the app that `factory` (`module:function`) makes, until SIGINT or SIGTERM; then return.
+
+    Exits the process with status 3 where the app does not start.
+    """
+    if Settings().env_type == "development" and not config.is_loopback:
+        log.warning("development identity on a public address: everybody is believed", host=config.host)
+    uvicorn_config = uvicorn.Config(
+        factory,
+        factory=True,
+        lifespan="on",
+        host=config.host,
+        port=config.port,
+        workers=config.workers,
+        reload=config.reload,
+        root_path=config.root_path,
+        timeout_keep_alive=config.timeout_keep_alive,
+        timeout_graceful_shutdown=config.timeout_graceful_shutdown,
+        log_config=str(log_config) if log_config else None,
+        # LogContextMiddleware writes the line about a request, with its id and duration.
+        access_log=False,
+        server_header=False,
+    )
+    # uvicorn raises SIGINT again when it is done, so that its caller can stop too: this caller returns.
+    with suppress(KeyboardInterrupt):
+        if uvicorn_config.should_reload:
+            ChangeReload(uvicorn_config, target=uvicorn.Server(uvicorn_config).run, sockets=[listener]).run()
+        elif config.workers > 1:
+            Multiprocess(uvicorn_config, sockets=[listener]).run()
+        else:
+            uvicorn.Server(uvicorn_config).run(sockets=[listener])
+
+
+def exit_on_sigterm() -> None:
+    """Make SIGTERM end the process by SystemExit(0), so that every context that is open is left properly."""
+
+    def leave(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature of a handler
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)

@@ -1,0 +1,115 @@
+"""Serves the sequencer on this machine, with a database of its own where none is configured.
+
+    python throttling_sequencer_fastapi/manage.py [--env-file FILE] [--data FOLDER]
+"""
+
+import argparse
+import socket
+import sys
+import threading
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from api_server.server import UvicornServerConfig
+
+HERE = Path(__file__).resolve().parent
+LOG_CONFIG = HERE / "throttling_sequencer" / "configuration" / "log_config_json.json"
+FACTORY = "throttling_sequencer.app:create_app"
+TRY_IT = """\
+Throttling Sequencer is ready on {url} (GraphQL on /graphql, documentation on /docs). Ctrl-C stops it. A plan:
+  curl -s {url}/api/v1/throttle/calculate_throttle_steps -H 'Content-Type: application/json' -d '{body}'
+"""
+BODY = (
+    '{"player_units":[{"coordinate":{"x":0,"y":0},"speed":0,"mass":10,"friction":0.01}],'
+    '"enemy_units":[{"coordinate":{"x":5000,"y":0},"speed":0,"mass":10,"friction":0.01}]}'
+)
+
+
+def main() -> None:
+    """Serve until Ctrl-C or SIGTERM, then stop what was started; a start that fails says why and exits with 2."""
+    arguments = _arguments()
+    try:
+        from api_server.exceptions import StartError  # noqa: PLC0415 - explained by the error below
+    except ModuleNotFoundError as error:
+        sys.exit(f"There is no module {error.name} for {sys.executable}. Run `make setup`, then use .venv/bin/python.")
+    try:
+        _serve(arguments.env_file, arguments.data)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env-file", type=Path, help="variables to read; those that are set already win")
+    parser.add_argument(
+        "--data", type=Path, default=HERE.parent / ".data", help="where the embedded database keeps its data"
+    )
+    return parser.parse_args()
+
+
+def _serve(env_file: Path | None, data: Path) -> None:
+    # Imported here, because planning processes import this file again and need nothing of it.
+    from api_server.logging import configure_logging  # noqa: PLC0415
+    from api_server.server import UvicornServerConfig, exit_on_sigterm, listening, serve  # noqa: PLC0415
+    from api_server.settings import Settings, get_settings, load_env_file, read_settings  # noqa: PLC0415
+    from throttling_sequencer.app import SEQUENCER  # noqa: PLC0415
+
+    exit_on_sigterm()
+    if env_file is not None:
+        load_env_file(env_file)
+    read_settings(Settings, UvicornServerConfig, *SEQUENCER.settings)
+    configure_logging(get_settings().log_level, get_settings().log_format)
+    config = UvicornServerConfig()
+    with ExitStack() as started:
+        listener = started.enter_context(listening(config))
+        _start_database(data, started)
+        threading.Thread(target=_announce, args=(config, listener.getsockname()[1]), daemon=True).start()
+        serve(FACTORY, config, listener, log_config=LOG_CONFIG)
+
+
+def _start_database(data: Path, started: ExitStack) -> None:
+    """Start the embedded PostgreSQL and tell every process of the service, unless a database is configured."""
+    from api_server.settings import get_settings, override_environment  # noqa: PLC0415
+    from throttling_sequencer.core.database_config import PiccoloDBConfig  # noqa: PLC0415
+
+    database = PiccoloDBConfig()
+    if database.host or get_settings().env_type == "production":
+        return
+    from api_server.local.postgres import embedded_postgres  # noqa: PLC0415 - an extra that a production has not
+
+    address = started.enter_context(embedded_postgres(data / "postgres", database.database, say=_say))
+    override_environment(
+        {
+            "PICCOLO_DB_HOST": address.host,
+            "PICCOLO_DB_PORT": str(address.port),
+            "PICCOLO_DB_USER": address.user,
+            "PICCOLO_DB_PASSWORD": address.password,
+        }
+    )
+
+
+def _announce(config: "UvicornServerConfig", port: int) -> None:
+    """Say where the service is, once it can be reached."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - compared, not bound
+    while True:
+        try:
+            socket.create_connection((host, port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.05)
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    _say(TRY_IT.format(url=url, body=BODY))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    main()

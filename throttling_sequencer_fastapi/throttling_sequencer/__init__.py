@@ -1,0 +1,1 @@
+"""Plans how game-like units throttle to a target and stop there."""

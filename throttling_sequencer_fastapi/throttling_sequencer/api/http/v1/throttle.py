@@ -1,0 +1,28 @@
+"""`/api/v1/throttle`: plans that are computed and not kept."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from api_server.api.dependencies import provide
+from throttling_sequencer.api.http.v1.dtos import CoordinateDto, GameStateDto, UnitGoalDto
+from throttling_sequencer.application.mappers import from_goals
+from throttling_sequencer.application.planning import Planning
+
+router = APIRouter(prefix="/api/v1/throttle", tags=["throttle"])
+
+
+@router.post("/calculate_throttle_steps")
+async def calculate_throttle_steps(
+    game_state: GameStateDto,
+    planning: Annotated[Planning, provide(Planning)],
+    strategy: Annotated[str | None, Query(description="The path finder; by default the configured one.")] = None,
+    seed: Annotated[int | None, Query(description="Makes the search repeatable; 0 to 2147483647.")] = None,
+) -> list[UnitGoalDto]:
+    """Plan the throttles, one goal per step, of the first player unit on its way to the first enemy unit."""
+    goals = await planning.calculate_throttle_steps(game_state, strategy=strategy, seed=seed)
+    return from_goals(
+        goals,
+        coordinate=lambda x, y: CoordinateDto(x=x, y=y),
+        goal=lambda coordinate, throttle: UnitGoalDto(coordinate=coordinate, throttle=throttle),
+    )

@@ -1,0 +1,56 @@
+"""The sequencer as an application of the foundation, and uvicorn's factory for it."""
+
+from collections.abc import AsyncGenerator, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from api_server.application import Application
+from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError
+from throttling_sequencer.core.database_config import PiccoloDBConfig
+from throttling_sequencer.core.settings import SequencerSettings
+from throttling_sequencer.di.services import adjust_registry
+from throttling_sequencer.domain.errors import InvalidValueError
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter, FastAPI
+
+    from api_server.graphql.part import GraphQLPart
+    from api_server.services.registry import ServiceRegistry
+
+
+def _lifespan(app: "FastAPI", registry: "ServiceRegistry") -> AsyncGenerator[None, None]:
+    from throttling_sequencer.di.fastapi_lifespan import di_lifespan  # noqa: PLC0415 - a command line serves nothing
+
+    return di_lifespan(app, registry)
+
+
+def _routers() -> "Sequence[APIRouter]":
+    from throttling_sequencer.api.http.v1 import throttle  # noqa: PLC0415 - a command line needs no face
+
+    return (throttle.router,)
+
+
+def _graphql() -> "GraphQLPart":
+    from throttling_sequencer.api.graphql.queries import SEQUENCER_PART  # noqa: PLC0415 - a command line needs no face
+
+    return SEQUENCER_PART
+
+
+SEQUENCER = Application(
+    name="throttling_sequencer",
+    version=version("throttling-sequencer"),
+    register=adjust_registry,
+    lifespan=_lifespan,
+    routers=_routers,
+    graphql=_graphql,
+    database_url=lambda: PiccoloDBConfig().url,
+    errors={InvalidValueError: 422, LaneFullError: 503, LaneBrokenError: 503},
+    settings=(SequencerSettings, PiccoloDBConfig),
+)
+
+
+def create_app() -> "FastAPI":
+    """Make the app that uvicorn serves."""
+    from api_server.app import create_app as create  # noqa: PLC0415 - a command line serves nothing
+
+    return create(SEQUENCER)

@@ -1,0 +1,1 @@
+"""What every face calls: shapes in, domain values out."""

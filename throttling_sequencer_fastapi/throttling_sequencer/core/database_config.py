@@ -1,0 +1,48 @@
+"""`PICCOLO_DB_*`: the sequencer's database."""
+
+from typing import Annotated, Any, Self
+from urllib.parse import quote
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+from api_server.settings import settings_config
+
+
+def _comma_separated(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class PiccoloDBConfig(BaseSettings):
+    """How the sequencer reaches its database: one host, or several with a port each."""
+
+    model_config = settings_config("PICCOLO_DB_")
+
+    host: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        default=(), description="host, or several separated by commas; unset: no database"
+    )
+    port: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+        default=(5432,), description="port, or one for each host separated by commas"
+    )
+    user: str = Field(default="postgres", description="the role to connect as")
+    password: SecretStr = Field(default=SecretStr(""), description="its password")
+    database: str = Field(default="throttling_sequencer", description="the database's name")
+
+    @model_validator(mode="after")
+    def _ports_pair_with_hosts(self) -> Self:
+        if len(self.port) > 1 and len(self.port) != len(self.host):
+            raise ValueError("PICCOLO_DB_PORT should hold one port, or one for each host of PICCOLO_DB_HOST.")
+        return self
+
+    @property
+    def url(self) -> str | None:
+        """The libpq URL of this database, None where no host is set."""
+        if not self.host:
+            return None
+        ports = self.port * len(self.host) if len(self.port) == 1 else self.port
+        hosts = ",".join(f"{quote(host, safe='')}:{port}" for host, port in zip(self.host, ports, strict=True))
+        login = f"{quote(self.user, safe='')}:{quote(self.password.get_secret_value(), safe='')}"
+        return f"postgresql://{login}@{hosts}/{quote(self.database, safe='')}"

@@ -1,0 +1,45 @@
+"""`SEQUENCER_*`: what an operator may decide about planning."""
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode
+
+from api_server.settings import settings_config
+
+
+def _two_integers(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
+    """Read `0,300` as a pair."""
+    return value.split(",") if isinstance(value, str) else value
+
+
+class SequencerSettings(BaseSettings):
+    """Settings of the sequencer; the genetic ones are the defaults of a request."""
+
+    model_config = settings_config("SEQUENCER_")
+
+    path_finder: Literal["genetic", "random"] = Field(
+        default="genetic", description="the strategy of a request that names none"
+    )
+    max_units: int = Field(default=1000, ge=1, le=100_000, description="units a side that a request may hold")
+    lane_workers: int = Field(
+        default=os.cpu_count() or 1, ge=1, le=256, description="planning processes of each serving process"
+    )
+    lane_waiting: int = Field(default=32, ge=0, le=100_000, description="plans that may wait for a process")
+
+    population_size: int = Field(default=600, ge=2, le=100_000, description="plans in a generation")
+    generations: int = Field(default=300, ge=1, le=1_000_000, description="generations of a search at most")
+    mutation_rate: float = Field(default=0.1, ge=0, le=1, description="how often a new plan mutates once more")
+    best_parents: int = Field(default=20, ge=1, le=100_000, description="best plans kept as parents")
+    worst_parents: int = Field(default=10, ge=0, le=100_000, description="other plans taken as parents")
+    speed_threshold: float = Field(default=5.0, ge=0, le=1e9, description="final speed that costs nothing")
+    throttle_range: Annotated[tuple[int, int], NoDecode, BeforeValidator(_two_integers)] = Field(
+        default=(0, 300), description="lowest and highest throttle of a step, as 0,300"
+    )
+    max_sequence_length: int = Field(default=100, ge=1, le=10_000, description="steps of a plan at most")
+    distance_weight: float = Field(default=1.0, ge=0, le=1e6, description="cost of a unit of distance missed")
+    speed_weight: float = Field(default=0.5, ge=0, le=1e6, description="cost of a unit of excess final speed")
+    length_weight: float = Field(default=0.01, ge=0, le=1e6, description="cost of a step")
+    nonzero_weight: float = Field(default=0.01, ge=0, le=1e6, description="cost of a step with a throttle")
+    timeout_ms: int = Field(default=1000, ge=1, le=600_000, description="milliseconds of a search at most")

@@ -1,0 +1,22 @@
+"""What runs for as long as the server does."""
+
+from collections.abc import AsyncGenerator
+
+from fastapi import FastAPI
+
+from api_server.services.registry import ServiceRegistry
+from throttling_sequencer.application.planning import PlanningLane
+from throttling_sequencer.infrastructure.lane import ProcessLane
+
+
+async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator[None, None]:  # noqa: ARG001 - the seam's signature
+    """Start the resources behind the services that `adjust_registry` registered, and stop them at the end.
+
+    Undecorated: `create_app` composes it with the foundation's own and hands both one registry.
+    """
+    lane = registry.get(PlanningLane)
+    if isinstance(lane, ProcessLane):
+        await lane.start()
+    yield
+    if isinstance(lane, ProcessLane):
+        await lane.close()

@@ -1,0 +1,1 @@
+"""What the program is about, in plain Python: units, physics, scores and path finders."""

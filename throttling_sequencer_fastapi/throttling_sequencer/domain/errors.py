@@ -1,0 +1,27 @@
+"""Errors of the domain. They know no transport: each carries the code that clients see."""
+
+from typing import ClassVar
+
+
+class InvalidValueError(ValueError):
+    """A value breaks a rule of the domain; `field` is its path, such as `player_units[0].mass`."""
+
+    code: ClassVar[str] = "INVALID_VALUE"
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field} {rule}")
+        self.field = field
+        self.rule = rule
+
+    def inside(self, parent: str) -> "InvalidValueError":
+        """Return the same error about the same value, seen from the object that holds it."""
+        return InvalidValueError(f"{parent}.{self.field}", self.rule)
+
+
+class UnknownStrategyError(InvalidValueError):
+    """There is no path finder of this name."""
+
+    code: ClassVar[str] = "UNKNOWN_STRATEGY"
+
+    def __init__(self, known: list[str]) -> None:
+        super().__init__("strategy", f"should be one of {', '.join(known)}")

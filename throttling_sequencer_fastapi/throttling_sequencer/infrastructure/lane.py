@@ -1,0 +1,108 @@
+"""The planning lane: searches run in processes of their own, which the event loop only waits for."""
+
+import asyncio
+import math
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Semaphore
+
+from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTask
+from throttling_sequencer.domain.game import UnitGoal
+
+Planner = Callable[[PlanningTask], list[UnitGoal]]
+
+# Plans give way to whatever answers requests: the event loop shares the cores with them.
+_NICENESS = 10
+
+
+class ProcessLane:
+    """Runs pure Python searches in `workers` low-priority processes; up to `max_waiting` more tasks may wait.
+
+    `make_planner` is a module-level function; each process calls it once and plans with what it returns.
+    """
+
+    def __init__(self, make_planner: Callable[[], Planner], *, workers: int, max_waiting: int) -> None:
+        self._make_planner = make_planner
+        self._workers = workers
+        self._max_waiting = max_waiting
+        self._admitted = 0
+        self._pool: ProcessPoolExecutor | None = None
+
+    async def start(self) -> None:
+        """Start the processes and wait until each has its planner, so that the first plan does not pay for it."""
+        self._pool = await asyncio.to_thread(self._new_pool)
+
+    async def close(self) -> None:
+        """Drop what waits, let what runs end, and wait for the processes to be gone."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+
+    async def run(self, task: PlanningTask) -> list[UnitGoal]:
+        """Plan in one of the processes."""
+        if self._admitted >= self._workers + self._max_waiting:
+            seconds = self._max_waiting * task.budget.timeout_ms / 1000 / self._workers
+            raise LaneFullError(self._max_waiting, retry_after_s=max(1, math.ceil(seconds)))
+        pool = self._pool
+        if pool is None:
+            raise LaneBrokenError
+        self._admitted += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, _plan, task)
+        except BrokenProcessPool as error:
+            await self._replace(pool)
+            raise LaneBrokenError from error
+        finally:
+            self._admitted -= 1
+
+    async def _replace(self, broken: ProcessPoolExecutor) -> None:
+        # The first of the tasks that broke together sees to it.
+        if self._pool is broken:
+            self._pool = None
+            self._pool = await asyncio.to_thread(self._new_pool)
+
+    def _new_pool(self) -> ProcessPoolExecutor:
+        # Not forked: the parent has threads and an event loop that a forked child could not use.
+        context = multiprocessing.get_context("spawn")
+        prepared = context.Semaphore(0)
+        pool = ProcessPoolExecutor(self._workers, context, _prepare, (self._make_planner, prepared))
+        # Each of these makes the pool start one more process.
+        starts = [pool.submit(os.getpid) for _ in range(self._workers)]
+        for _ in range(self._workers):
+            while not prepared.acquire(timeout=0.1):
+                for start in starts:
+                    if start.done():
+                        start.result()
+        return pool
+
+
+_planner: Planner | None = None
+
+
+def _prepare(make_planner: Callable[[], Planner], prepared: Semaphore) -> None:
+    """Make this process a planning process."""
+    global _planner  # noqa: PLW0603 - one planner per process; the pool offers no other place for it
+    # Ctrl-C reaches every process of the terminal; this one ends when its parent says so.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(_NICENESS)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _planner = make_planner()
+    prepared.release()
+
+
+def _plan(task: PlanningTask) -> list[UnitGoal]:
+    assert _planner is not None
+    return _planner(task)
+
+
+def _end_with_parent() -> None:
+    """Leave nothing behind when the parent is killed and cannot say so."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

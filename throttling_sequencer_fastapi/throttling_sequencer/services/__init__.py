@@ -1,0 +1,1 @@
+"""Use cases: pure orchestration of the domain."""

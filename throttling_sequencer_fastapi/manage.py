@@ -1,6 +1,6 @@
 """Serves the sequencer on this machine, with a database of its own where none is configured.
 
-    python throttling_sequencer_fastapi/manage.py [--env-file FILE] [--data FOLDER]
+python throttling_sequencer_fastapi/manage.py [--env-file FILE] [--data FOLDER]
 """
 
 import argparse

@@ -71,9 +71,10 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 def _lifespan_of(
     application: Application, parts: Sequence[Application], settings: Settings
-) -> "Callable[[FastAPI, ServiceRegistry], AbstractAsyncContextManager[None]]":
+) -> Callable[[FastAPI, svcs.Registry], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
-    async def lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI, registry: svcs.Registry) -> AsyncIterator[None]:
+        assert isinstance(registry, ServiceRegistry)
         registry.register_value(Application, application)
         for part in parts:
             part.register(registry)

@@ -25,8 +25,8 @@ _QUIET_LOGGERS = ("asyncio", "httpcore", "httpx", "psycopg", "svcs", "watchfiles
 
 def configure_logging(level: LogLevel = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
     """Send structlog, loguru and the standard library's loggers to one stream (stderr) in one shape."""
-    stream = stream or sys.stderr
-    readable = log_format == "console" or (log_format == "auto" and stream.isatty())
+    is_terminal = (stream or sys.stderr).isatty()
+    readable = log_format == "console" or (log_format == "auto" and is_terminal)
     structlog.configure(
         processors=[_deliver_by_loguru],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -36,9 +36,9 @@ def configure_logging(level: LogLevel = "INFO", log_format: LogFormat = "auto", 
     loguru_logger.remove()
     loguru_logger.configure(patcher=_add_context)
     loguru_logger.add(
-        stream,
+        stream or _write_to_stderr,
         level=level,
-        format=_ReadableLine(colors=stream.isatty()) if readable else _JsonLine(),
+        format=_ReadableLine(colors=is_terminal) if readable else _JsonLine(),
         colorize=False,
         # Both would print the values of variables, secrets among them.
         diagnose=False,
@@ -58,6 +58,11 @@ class InterceptHandler(logging.Handler):
         except ValueError:
             level = record.levelno
         loguru_logger.opt(exception=record.exc_info).bind(logger=record.name).log(level, record.getMessage())
+
+
+def _write_to_stderr(line: str) -> None:
+    # Looked up at each line: whoever replaces sys.stderr means the log too.
+    sys.stderr.write(line)
 
 
 class _NamedLogger:

@@ -12,7 +12,7 @@ cli = typer.Typer(add_completion=False, no_args_is_help=False)
 
 
 @cli.callback(invoke_without_command=True)
-def api_server(
+def api_server(  # noqa: PLR0917 - typer makes options of them
     context: typer.Context,
     app: Annotated[str | None, typer.Option(help="The application, as module:attribute.")] = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on.")] = None,

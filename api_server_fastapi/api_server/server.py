@@ -64,7 +64,9 @@ def listening(config: UvicornServerConfig) -> Iterator[socket.socket]:
         yield listener
 
 
-def serve(factory: str, config: UvicornServerConfig, listener: socket.socket, *, log_config: Path | None = None) -> None:
+def serve(
+    factory: str, config: UvicornServerConfig, listener: socket.socket, *, log_config: Path | None = None
+) -> None:
     """Serve the app that `factory` (`module:function`) makes, until SIGINT or SIGTERM; then return.
 
     Exits the process with status 3 where the app does not start.

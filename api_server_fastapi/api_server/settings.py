@@ -15,7 +15,7 @@ from api_server.exceptions import SettingsError, StartError
 
 
 def settings_config(prefix: str) -> SettingsConfigDict:
-    """What every settings class has in common: frozen, case-insensitive, an empty variable counts as unset."""
+    """Configure a settings class as all are: frozen, case-insensitive, and an empty variable counts as unset."""
     return SettingsConfigDict(env_prefix=prefix, env_ignore_empty=True, frozen=True, extra="forbid")
 
 

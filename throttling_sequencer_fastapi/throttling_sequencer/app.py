@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from api_server.application import Application
+
 from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
@@ -12,10 +13,9 @@ from throttling_sequencer.di.services import adjust_registry
 from throttling_sequencer.domain.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter, FastAPI
-
     from api_server.graphql.part import GraphQLPart
     from api_server.services.registry import ServiceRegistry
+    from fastapi import APIRouter, FastAPI
 
 
 def _lifespan(app: "FastAPI", registry: "ServiceRegistry") -> AsyncGenerator[None, None]:

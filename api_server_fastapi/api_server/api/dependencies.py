@@ -15,8 +15,11 @@ async def request_container(connection: HTTPConnection) -> AsyncIterator[svcs.Co
         yield container
 
 
-def provide(service_type: type) -> Any:
-    """Declare that a parameter is a service: `planning: Annotated[Planning, provide(Planning)]`."""
+def provide(service_type: type) -> Any:  # noqa: ANN401 - what Depends returns
+    """Make a parameter of an endpoint a service.
+
+    It is written as `planning: Annotated[Planning, provide(Planning)]`.
+    """
 
     async def dependency(container: Annotated[svcs.Container, Depends(request_container)]) -> object:
         return await container.aget(service_type)

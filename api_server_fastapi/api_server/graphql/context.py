@@ -28,7 +28,7 @@ class GraphQLContext(BaseContext):
 class OperationScope(SchemaExtension):
     """Opens one container per operation and closes it when the operation ends, by whatever way."""
 
-    async def on_operation(self) -> AsyncIterator[None]:  # type: ignore[override]  # the base class allows generators
+    async def on_operation(self) -> AsyncIterator[None]:
         context = copy.copy(self.execution_context.context)
         async with svcs.Container(context.registry) as context.services:
             self.execution_context.context = context

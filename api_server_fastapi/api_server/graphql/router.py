@@ -5,11 +5,11 @@ from datetime import timedelta
 from typing import Any, NoReturn
 
 import cross_web
-import strawberry
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.fastapi import GraphQLRouter
+from strawberry.types.unset import UNSET, UnsetType
 from svcs.fastapi import get_registry
 
 from api_server.exceptions import NotAuthenticatedError
@@ -34,14 +34,14 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
         )
         self._authenticator = authenticator
 
-    async def run(self, request: Any, context: Any = strawberry.UNSET, root_value: Any = strawberry.UNSET) -> Any:
+    async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:  # noqa: ANN401 - two overloads
         try:
             return await super().run(request, context, root_value)
         except cross_web.HTTPException as error:
             # Starlette's own reaches the handler that answers with problem details.
             raise HTTPException(error.status_code, error.reason) from error
 
-    def parse_json(self, data: str | bytes) -> Any:
+    def parse_json(self, data: str | bytes) -> Any:  # noqa: ANN401 - JSON
         try:
             document = json.loads(data, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
@@ -50,7 +50,7 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
             raise HTTPException(400, "The body should be a JSON object with the key 'query'.")
         return document
 
-    async def on_ws_connect(self, context: GraphQLContext) -> object:
+    async def on_ws_connect(self, context: GraphQLContext) -> UnsetType | dict[str, object] | None:
         """Refuse a socket whose credentials, from its header or its `connection_init`, are not accepted."""
         if context.principal is None or _authorization(context.connection_params) is not None:
             try:
@@ -78,4 +78,3 @@ def _authorization(connection_params: object) -> str | None:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-

@@ -54,6 +54,8 @@ class CodedErrorSchema(strawberry.Schema):
 
     def _extensions(self, error: GraphQLError) -> dict[str, object]:
         cause = error.original_error
+        while isinstance(cause, GraphQLError):
+            cause = cause.original_error
         if isinstance(error, GraphQLSyntaxError):
             return {"code": "GRAPHQL_PARSE_FAILED"}
         if cause is None:
@@ -92,10 +94,7 @@ def build_schema(parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exc
 def _merged(name: str, types: Sequence[type]) -> type | None:
     if not types:
         return None
-    fields = Counter(
-        field.name for kind in types for field in get_object_definition(kind, strict=True).fields
-    )
+    fields = Counter(field.name for kind in types for field in get_object_definition(kind, strict=True).fields)
     if clashes := sorted(field for field, count in fields.items() if count > 1):
         raise ValueError(f"{name} fields defined by more than one part: {', '.join(clashes)}")
     return merge_types(name, tuple(types))
-

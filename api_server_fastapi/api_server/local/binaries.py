@@ -51,11 +51,16 @@ def as_ordinary_user() -> tuple[str, ...]:
     if os.geteuid() != 0:
         return ()
     namespace = ("unshare", "--user", f"--map-user={_UNPRIVILEGED_ID}", f"--map-group={_UNPRIVILEGED_ID}")
-    if shutil.which("unshare") and subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0:
+    if (
+        shutil.which("unshare")
+        and subprocess.run([*namespace, "true"], capture_output=True, check=False).returncode == 0
+    ):
         return namespace
     if shutil.which("setpriv"):
         return ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups")
-    raise StartError("PostgreSQL refuses to be run by root, and neither unshare nor setpriv works here: use another user.")
+    raise StartError(
+        "PostgreSQL refuses to be run by root, and neither unshare nor setpriv works here: use another user."
+    )
 
 
 def changes_user() -> bool:

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from api_server.local.binaries import as_ordinary_user, changes_user, major_vers
 _USER = "postgres"
 _START_TIMEOUT_S = 60
 _START_ATTEMPTS = 3
+
+# Lines of a postmaster.pid, counted from 0.
+_PID_LINE, _PORT_LINE, _STATUS_LINE = 0, 3, 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +65,18 @@ def embedded_postgres(
 
 
 class PostgresCluster:
-    """A data folder and the server over it, driven through `pg_ctl`."""
+    """A data folder and the server over it, driven through `pg_ctl`; port 0 takes a free one at each start."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None] = print, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, say: Callable[[str], None] = print, options: Sequence[str] = (), *, port: int = 0
+    ) -> None:
         self.folder = folder.absolute()
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
         self._password_file = self.folder / "password"
         self._say = say
         self._options = tuple(options)
+        self._port = port
 
     @contextmanager
     def ownership(self) -> Iterator[bool]:
@@ -112,7 +118,9 @@ class PostgresCluster:
             # dead process stays: by it the server finds out whether others of its processes are still there.
             (self.data / "postmaster.pid").unlink()
         for attempt in range(1, _START_ATTEMPTS + 1):
-            if self._pg_ctl("start", "-w", "-t", str(_START_TIMEOUT_S), "-l", str(self.log), "-o", self._server_options()):
+            if self._pg_ctl(
+                "start", "-w", "-t", str(_START_TIMEOUT_S), "-l", str(self.log), "-o", self._server_options()
+            ):
                 return
             if (server := self._server()) is not None and server.is_ours:
                 return
@@ -142,7 +150,9 @@ class PostgresCluster:
 
     def _check_fits(self) -> None:
         if not changes_user() and (owner := self.data.stat().st_uid) != os.geteuid():
-            raise StartError(f"The data folder {self.data} belongs to another user (id {owner}): remove it or run as them.")
+            raise StartError(
+                f"The data folder {self.data} belongs to another user (id {owner}): remove it or run as them."
+            )
         made_by = (self.data / "PG_VERSION").read_text().strip()
         if made_by != (ours := major_version(postgres_binaries())):
             raise StartError(f"{self.data} was made by PostgreSQL {made_by}, this is {ours}: remove it, or set PG_BIN.")
@@ -162,9 +172,7 @@ class PostgresCluster:
         unfinished.rename(self.data)
 
     def _server_options(self) -> str:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = self._port or _free_port()
         # Without a unix socket there is no path that could be too long for one.
         settings = ("listen_addresses=127.0.0.1", f"port={port}", "unix_socket_directories=", *self._options)
         return " ".join(f"-c {setting}" for setting in settings)
@@ -173,10 +181,10 @@ class PostgresCluster:
         """Read what the server wrote about itself, which may be out of date."""
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
-            pid, port = int(lines[0]), int(lines[3])
+            pid, port = int(lines[_PID_LINE]), int(lines[_PORT_LINE])
         except (OSError, IndexError, ValueError):
             return None
-        is_ready = len(lines) > 7 and lines[7].strip() == "ready"
+        is_ready = lines[_STATUS_LINE:] != [] and lines[_STATUS_LINE].strip() == "ready"
         return _Server(pid, port, is_ready, str(self.data) in _command_of(pid))
 
     def _pg_ctl(self, action: str, *arguments: str) -> bool:
@@ -203,6 +211,13 @@ class PostgresCluster:
         lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
         complaints = [line for line in lines if "FATAL:" in line or "could not" in line]
         return complaints[-1].rpartition("FATAL:")[2].strip() + "." if complaints else "it gave no reason."
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +256,5 @@ def _create_database(address: PostgresAddress) -> None:
     with psycopg.connect(server, autocommit=True, connect_timeout=10) as connection:
         known = "SELECT 1 FROM pg_database WHERE datname = %s"
         if connection.execute(known, (address.database,)).fetchone() is None:
-            try:
+            with suppress(psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(address.database)))
-            except (psycopg.errors.DuplicateDatabase, psycopg.errors.UniqueViolation):
-                pass

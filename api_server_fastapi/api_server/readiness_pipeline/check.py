@@ -54,9 +54,10 @@ class ReadinessCheck(ABC):
 
     async def _awaited(self) -> ReadinessCheckResult:
         if inspect.iscoroutinefunction(self._execute):
-            result: ReadinessCheckResult = await self._execute()
-            return result
-        result = await asyncio.to_thread(self._execute)  # type: ignore[arg-type]  # it is no coroutine function
+            result = await self._execute()
+        else:
+            result = await asyncio.to_thread(self._execute)
+        assert isinstance(result, ReadinessCheckResult)
         return result
 
     def success(self, message: str, details: Mapping[str, str] | None = None) -> ReadinessCheckResult:

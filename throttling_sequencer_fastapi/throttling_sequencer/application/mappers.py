@@ -1,6 +1,6 @@
 """Maps what faces receive to the domain and back, by shape: REST and GraphQL share every line."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol, TypeVar
 
 from throttling_sequencer.domain.errors import InvalidValueError
@@ -39,7 +39,22 @@ class GameStateShape(Protocol):
 
 
 CoordinateT = TypeVar("CoordinateT")
+CoordinateT_co = TypeVar("CoordinateT_co", covariant=True)
+CoordinateT_contra = TypeVar("CoordinateT_contra", contravariant=True)
 GoalT = TypeVar("GoalT")
+GoalT_co = TypeVar("GoalT_co", covariant=True)
+
+
+class CoordinateConstructor(Protocol[CoordinateT_co]):
+    """Makes a face's coordinate."""
+
+    def __call__(self, *, x: float, y: float) -> CoordinateT_co: ...
+
+
+class GoalConstructor(Protocol[CoordinateT_contra, GoalT_co]):
+    """Makes a face's goal."""
+
+    def __call__(self, *, coordinate: CoordinateT_contra, throttle: int) -> GoalT_co: ...
 
 
 def to_game_state(shape: GameStateShape, max_units: int) -> GameState:
@@ -53,11 +68,13 @@ def to_game_state(shape: GameStateShape, max_units: int) -> GameState:
 def from_goals(
     goals: Iterable[UnitGoal],
     *,
-    coordinate: Callable[[float, float], CoordinateT],
-    goal: Callable[[CoordinateT, int], GoalT],
+    coordinate: CoordinateConstructor[CoordinateT],
+    goal: GoalConstructor[CoordinateT, GoalT],
 ) -> list[GoalT]:
     """Build a face's goals with the face's own constructors."""
-    return [goal(coordinate(step.coordinate.x, step.coordinate.y), step.throttle) for step in goals]
+    return [
+        goal(coordinate=coordinate(x=step.coordinate.x, y=step.coordinate.y), throttle=step.throttle) for step in goals
+    ]
 
 
 def _to_units(field: str, shapes: Sequence[UnitShape], max_units: int) -> tuple[Unit, ...]:

@@ -3,10 +3,9 @@
 from typing import Annotated, Any, Self
 from urllib.parse import quote
 
+from api_server.settings import settings_config
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode
-
-from api_server.settings import settings_config
 
 
 def _comma_separated(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds

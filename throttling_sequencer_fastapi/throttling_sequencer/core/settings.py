@@ -3,10 +3,9 @@
 import os
 from typing import Annotated, Any, Literal
 
+from api_server.settings import settings_config
 from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode
-
-from api_server.settings import settings_config
 
 
 def _two_integers(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds

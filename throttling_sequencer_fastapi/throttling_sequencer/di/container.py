@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import svcs
-
 from api_server.services.registry import ServiceRegistry
 
 Part: TypeAlias = Callable[[ServiceRegistry], None]

@@ -1,10 +1,11 @@
 """What runs for as long as the server does."""
 
 from collections.abc import AsyncGenerator
-
-from fastapi import FastAPI
+from contextlib import AsyncExitStack
 
 from api_server.services.registry import ServiceRegistry
+from fastapi import FastAPI
+
 from throttling_sequencer.application.planning import PlanningLane
 from throttling_sequencer.infrastructure.lane import ProcessLane
 
@@ -14,9 +15,9 @@ async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator
 
     Undecorated: `create_app` composes it with the foundation's own and hands both one registry.
     """
-    lane = registry.get(PlanningLane)
-    if isinstance(lane, ProcessLane):
-        await lane.start()
-    yield
-    if isinstance(lane, ProcessLane):
-        await lane.close()
+    async with AsyncExitStack() as running:
+        lane = registry.get(PlanningLane)
+        if isinstance(lane, ProcessLane):
+            running.push_async_callback(lane.close)
+            await lane.start()
+        yield

@@ -5,11 +5,12 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import svcs
-
 from api_server.services.registry import ServiceRegistry
+
 from throttling_sequencer.application.planning import Planning, PlanningLane, PlanningLimits, PlanningTask
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.container import Part, build_registry
+from throttling_sequencer.domain.errors import UnknownStrategyError
 from throttling_sequencer.domain.game import UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration, GeneticPathFinder
 from throttling_sequencer.domain.navigation import PathFinder
@@ -59,11 +60,18 @@ def lane_planner(*parts: Part) -> Callable[[PlanningTask], list[UnitGoal]]:
         with svcs.Container(registry) as container:
             container.register_local_value(GeneticConfiguration, task.configuration)
             if task.strategy is not None:
-                container.register_local_factory(PathFinder, svcs.autowire(STRATEGIES[task.strategy]))
+                use_strategy(container, task.strategy)
             service = container.get(ThrottleStepsService)
             return service.calculate_throttle_steps(task.game_state, task.configuration.objective, task.budget)
 
     return plan
+
+
+def use_strategy(container: svcs.Container, strategy: str) -> None:
+    """Make a container plan with the path finder of this name. Raises UnknownStrategyError."""
+    if strategy not in STRATEGIES:
+        raise UnknownStrategyError(sorted(STRATEGIES))
+    container.register_local_factory(PathFinder, svcs.autowire(STRATEGIES[strategy]))
 
 
 def _lane(svcs_container: svcs.Container) -> PlanningLane:
@@ -77,6 +85,4 @@ def _limits(svcs_container: svcs.Container) -> PlanningLimits:
 
 
 def _genetic_configuration(settings: SequencerSettings) -> GeneticConfiguration:
-    return GeneticConfiguration(
-        **{field.name: getattr(settings, field.name) for field in fields(GeneticConfiguration)}
-    )
+    return GeneticConfiguration(**{field.name: getattr(settings, field.name) for field in fields(GeneticConfiguration)})

@@ -57,9 +57,7 @@ class PlanningProblem:
     @classmethod
     def between(cls, unit: Unit, target: Unit, objective: Objective) -> "PlanningProblem":
         """Pose the problem of a unit that shall reach another one's place."""
-        return cls(
-            unit.coordinate.distance_to(target.coordinate), unit.speed, unit.mass, unit.friction, objective
-        )
+        return cls(unit.coordinate.distance_to(target.coordinate), unit.speed, unit.mass, unit.friction, objective)
 
 
 @dataclass(frozen=True, slots=True)

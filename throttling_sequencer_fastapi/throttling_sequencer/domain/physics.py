@@ -1,12 +1,12 @@
 """How a unit moves, and what a plan is worth."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from throttling_sequencer.domain.navigation import PlanningProblem, ScoreParts
 
 
-def simulate(problem: PlanningProblem, throttles: Sequence[int]) -> tuple[float, float]:
-    """Return the distance covered and the final speed after these throttles.
+def trajectory(problem: PlanningProblem, throttles: Sequence[int]) -> Iterator[tuple[float, float]]:
+    """Yield the distance covered and the speed after each of these throttles.
 
     Per step the speed v becomes (v + throttle / mass)·(1 - friction), and the unit moves on by it.
     """
@@ -15,12 +15,14 @@ def simulate(problem: PlanningProblem, throttles: Sequence[int]) -> tuple[float,
     for throttle in throttles:
         speed = (speed + throttle / problem.mass) * kept
         covered += speed
-    return covered, speed
+        yield covered, speed
 
 
 def score_parts(problem: PlanningProblem, throttles: Sequence[int]) -> ScoreParts:
     """Simulate these throttles and weigh what comes of them, as `Objective` describes."""
-    covered, final_speed = simulate(problem, throttles)
+    covered, final_speed = 0.0, problem.speed
+    for covered, final_speed in trajectory(problem, throttles):  # noqa: B007 - the last one counts
+        pass
     objective = problem.objective
     return ScoreParts(
         distance=objective.distance_weight * abs(problem.distance - covered),

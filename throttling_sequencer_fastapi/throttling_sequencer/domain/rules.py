@@ -17,6 +17,5 @@ def require_below(field: str, value: float, low: float, limit: float) -> None:
         raise InvalidValueError(field, f"should be a number from {_shown(low)} to below {_shown(limit)}")
 
 
-
 def _shown(limit: float) -> str:
     return str(int(limit)) if float(limit).is_integer() else str(limit)

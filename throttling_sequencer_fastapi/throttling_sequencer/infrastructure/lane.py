@@ -32,14 +32,21 @@ class ProcessLane:
         self._max_waiting = max_waiting
         self._admitted = 0
         self._pool: ProcessPoolExecutor | None = None
+        self._is_closed = False
+        self._starting = asyncio.Lock()
 
     async def start(self) -> None:
-        """Start the processes and wait until each has its planner, so that the first plan does not pay for it."""
-        self._pool = await asyncio.to_thread(self._new_pool)
+        """Start the processes and wait until each has its planner, so that the first plan does not pay for it.
+
+        Raises LaneBrokenError where they do not start.
+        """
+        await self._usable_pool()
 
     async def close(self) -> None:
         """Drop what waits, let what runs end, and wait for the processes to be gone."""
-        pool, self._pool = self._pool, None
+        async with self._starting:
+            self._is_closed = True
+            pool, self._pool = self._pool, None
         if pool is not None:
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
 
@@ -48,23 +55,33 @@ class ProcessLane:
         if self._admitted >= self._workers + self._max_waiting:
             seconds = self._max_waiting * task.budget.timeout_ms / 1000 / self._workers
             raise LaneFullError(self._max_waiting, retry_after_s=max(1, math.ceil(seconds)))
-        pool = self._pool
-        if pool is None:
-            raise LaneBrokenError
         self._admitted += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, _plan, task)
-        except BrokenProcessPool as error:
-            await self._replace(pool)
-            raise LaneBrokenError from error
+            pool = await self._usable_pool()
+            try:
+                return await asyncio.get_running_loop().run_in_executor(pool, _plan, task)
+            except BrokenProcessPool as error:
+                await self._replace(pool)
+                raise LaneBrokenError from error
         finally:
             self._admitted -= 1
 
     async def _replace(self, broken: ProcessPoolExecutor) -> None:
-        # The first of the tasks that broke together sees to it.
+        # The first of the tasks that broke together sees to it; the others find the new pool.
         if self._pool is broken:
             self._pool = None
-            self._pool = await asyncio.to_thread(self._new_pool)
+        await self._usable_pool()
+
+    async def _usable_pool(self) -> ProcessPoolExecutor:
+        async with self._starting:
+            if self._is_closed:
+                raise LaneBrokenError
+            if self._pool is None:
+                try:
+                    self._pool = await asyncio.to_thread(self._new_pool)
+                except BrokenProcessPool as error:
+                    raise LaneBrokenError from error
+            return self._pool
 
     def _new_pool(self) -> ProcessPoolExecutor:
         # Not forked: the parent has threads and an event loop that a forked child could not use.

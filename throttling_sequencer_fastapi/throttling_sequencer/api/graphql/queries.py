@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import strawberry
-
 from api_server.graphql.context import GraphQLContext
 from api_server.graphql.part import GraphQLPart
+
 from throttling_sequencer.api.graphql.types import CoordinateType, GameStateInputType, UnitGoalType
 from throttling_sequencer.application.mappers import from_goals
 from throttling_sequencer.application.planning import Planning

@@ -5,6 +5,10 @@ from random import Random
 
 from throttling_sequencer.domain.genetic_path.linear_model import LinearModel
 
+_CROSSOVER_SHARE = 0.2
+_CORRECTED_SHARE = 0.8
+_SMALL_NUDGE_SHARE = 0.7
+
 
 class Evolution:
     """Crossover and mutation for one problem, from one source of randomness. Plans given are never changed."""
@@ -30,13 +34,13 @@ class Evolution:
 
     def child(self, mother: Sequence[int], father: Sequence[int], mutation_rate: float) -> list[int]:
         """Make a descendant: one parent's start and the other's end, or a mutant; mutated further at the rate."""
-        if self._random.random() < 0.2:
+        if self._random.random() < _CROSSOVER_SHARE:
             child = self._cross(mother, father)
         else:
             child = self._random.choice(self._mutations)(list(mother))
         while self._random.random() < mutation_rate:
             child = self._random.choice(self._mutations)(child)
-        return self._correct(child) if self._random.random() < 0.8 else child
+        return self._correct(child) if self._random.random() < _CORRECTED_SHARE else child
 
     def _cross(self, mother: Sequence[int], father: Sequence[int]) -> list[int]:
         cut = self._random.randint(0, min(len(mother), len(father)))
@@ -45,7 +49,7 @@ class Evolution:
     def _nudge(self, throttles: list[int]) -> list[int]:
         """Change one step a little, or to anything."""
         step = self._random.randrange(len(throttles))
-        if self._random.random() < 0.7:
+        if self._random.random() < _SMALL_NUDGE_SHARE:
             throttles[step] = self._allowed(throttles[step] + self._random.choice((-3, -2, -1, 1, 2, 3)))
         else:
             throttles[step] = self._random.randint(self._low, self._high)

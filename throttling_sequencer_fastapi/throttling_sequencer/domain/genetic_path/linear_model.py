@@ -21,8 +21,8 @@ class LinearModel:
         longest = problem.objective.max_sequence_length
         powers = list(accumulate([1.0 - problem.friction] * longest, mul))
         sums = list(accumulate(powers))
-        self._coast_speed = [problem.speed * power for power in powers]
-        self._coast_distance = [problem.speed * total for total in sums]
+        self._coast_speed: list[float] = [problem.speed * power for power in powers]
+        self._coast_distance: list[float] = [problem.speed * total for total in sums]
         self._holds = [power / problem.mass for power in reversed(powers)]
         self._gains = [total / problem.mass for total in reversed(sums)]
 
@@ -36,7 +36,8 @@ class LinearModel:
 
     def covered(self, throttles: Sequence[int]) -> float:
         """Return the distance that a plan covers."""
-        return self._coast_distance[len(throttles) - 1] + sum(map(mul, throttles, self.gains(len(throttles))))
+        gained: float = sum(map(mul, throttles, self.gains(len(throttles))))
+        return self._coast_distance[len(throttles) - 1] + gained
 
     def score(self, throttles: Sequence[int]) -> float:
         """Return the score of a plan, as `physics.score_parts` totals it up to rounding."""

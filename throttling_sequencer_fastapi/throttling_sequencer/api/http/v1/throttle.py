@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
+from api_server.api.dependencies import provide
 from fastapi import APIRouter, Query
 
-from api_server.api.dependencies import provide
 from throttling_sequencer.api.http.v1.dtos import CoordinateDto, GameStateDto, UnitGoalDto
 from throttling_sequencer.application.mappers import from_goals
 from throttling_sequencer.application.planning import Planning
@@ -21,8 +21,4 @@ async def calculate_throttle_steps(
 ) -> list[UnitGoalDto]:
     """Plan the throttles, one goal per step, of the first player unit on its way to the first enemy unit."""
     goals = await planning.calculate_throttle_steps(game_state, strategy=strategy, seed=seed)
-    return from_goals(
-        goals,
-        coordinate=lambda x, y: CoordinateDto(x=x, y=y),
-        goal=lambda coordinate, throttle: UnitGoalDto(coordinate=coordinate, throttle=throttle),
-    )
+    return from_goals(goals, coordinate=CoordinateDto, goal=UnitGoalDto)

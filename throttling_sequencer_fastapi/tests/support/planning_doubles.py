@@ -1,0 +1,46 @@
+"""Stand-ins that tests put into the registry; importable, because planning processes import them by name."""
+
+import os
+import time
+from collections.abc import Callable
+
+from api_server.services.registry import ServiceRegistry
+from throttling_sequencer.application.planning import PlanningTask
+from throttling_sequencer.domain.game import Coordinate, UnitGoal
+from throttling_sequencer.domain.navigation import (
+    Budget,
+    PathFinder,
+    PlanningProblem,
+    Progress,
+    ThrottlePlan,
+    keep_going,
+)
+from throttling_sequencer.domain.physics import score_parts
+
+
+class FullThrottle:
+    """A path finder that never thinks."""
+
+    def find_path(self, problem: PlanningProblem, budget: Budget, progress: Progress = keep_going) -> ThrottlePlan:
+        throttles = (problem.objective.throttle_range[1],)
+        return ThrottlePlan(throttles, score_parts(problem, throttles))
+
+
+def register_full_throttle(registry: ServiceRegistry) -> None:
+    """Swap the path finder, and nothing else."""
+    registry.register_factory(PathFinder, FullThrottle)
+
+
+def slow_planner() -> Callable[[PlanningTask], list[UnitGoal]]:
+    """Answer after as many milliseconds as the task's budget says, with the process' id for a throttle."""
+
+    def plan(task: PlanningTask) -> list[UnitGoal]:
+        time.sleep(task.budget.timeout_ms / 1000)
+        return [UnitGoal(Coordinate(0, 0), os.getpid())]
+
+    return plan
+
+
+def broken_planner() -> Callable[[PlanningTask], list[UnitGoal]]:
+    """Fail before the first task."""
+    raise RuntimeError("no planner today")

@@ -1,0 +1,89 @@
+"""`throttling-sequencer plan`: plans in a terminal, without a server and without a web framework."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+GAME_STATE = ROOT / "testing_payloads" / "game_state.json"
+
+
+def run(*arguments: str | Path, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    from api_server.testing import clean_environment
+
+    command = [Path(sys.executable).with_name("throttling-sequencer"), *arguments]
+    return subprocess.run(
+        command,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+        env=clean_environment(SEQUENCER_TIMEOUT_MS="50", **environment),
+    )
+
+
+def test_a_plan_is_a_table_with_its_score() -> None:
+    done = run("plan", GAME_STATE)
+    assert done.returncode == 0, done.stderr
+    assert "remaining" in done.stdout
+    assert "score 13.3" in done.stdout
+
+
+def test_json_is_what_the_rest_api_answers() -> None:
+    done = run("plan", "--json", GAME_STATE)
+    goals = json.loads(done.stdout)
+    assert len(goals) == 100
+    assert {tuple(goal) for goal in goals} == {("coordinate", "throttle")}
+    assert goals[0]["coordinate"] == {"x": 5000, "y": 0}
+
+
+def test_a_game_state_may_come_by_standard_input() -> None:
+    done = run("plan", "-", "--json", stdin=GAME_STATE.read_text())
+    assert len(json.loads(done.stdout)) == 100
+
+
+def test_a_seed_makes_the_plan_repeatable() -> None:
+    few = {"SEQUENCER_GENERATIONS": "2", "SEQUENCER_POPULATION_SIZE": "50"}
+    plans = {run("plan", GAME_STATE, "--json", "--seed", "3", "--timeout-ms", "9000", **few).stdout for _ in range(2)}
+    assert len(plans) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "says"),
+    [
+        (["-"], "not json", "is not acceptable: Invalid JSON"),
+        (["-"], "{}", "player_units is not acceptable: Field required"),
+        (["-"], '{"player_units": [], "enemy_units": []}', "player_units should hold at least one unit"),
+        (["/no/such/file"], "", "/no/such/file cannot be read: No such file or directory"),
+        (["-", "--strategy", "magic"], GAME_STATE.read_text(), "strategy should be one of genetic, random"),
+        (["-", "--seed", "-1"], GAME_STATE.read_text(), "seed should be a number from 0 to 2147483647"),
+        (["-", "--timeout-ms", "0"], GAME_STATE.read_text(), "timeout_ms should be a number from 1 to 600000"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(arguments: list[str], stdin: str, says: str) -> None:
+    done = run("plan", *arguments, stdin=stdin)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_bad_variable_is_told_in_a_sentence() -> None:
+    done = run("plan", GAME_STATE, SEQUENCER_LANE_WORKERS="many")
+    assert done.returncode == 2
+    assert done.stderr.startswith("SEQUENCER_LANE_WORKERS is 'many', and should be")
+
+
+def test_no_web_framework_is_imported() -> None:
+    code = (
+        "import sys; sys.argv = ['throttling-sequencer', 'plan', '--json', sys.argv[1]]\n"
+        "from throttling_sequencer.cli import cli\n"
+        "cli(standalone_mode=False)\n"
+        "print(sorted({'fastapi', 'starlette', 'strawberry', 'sqlalchemy', 'uvicorn'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, GAME_STATE], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

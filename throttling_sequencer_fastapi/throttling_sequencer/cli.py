@@ -1,0 +1,100 @@
+"""`throttling-sequencer`: plans without a server."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from api_server.exceptions import StartError
+from api_server.settings import read_settings
+from pydantic import TypeAdapter, ValidationError
+
+from throttling_sequencer.api.http.v1.dtos import CoordinateDto, GameStateDto, UnitGoalDto
+from throttling_sequencer.application.mappers import from_goals, to_game_state
+from throttling_sequencer.core.settings import SequencerSettings
+from throttling_sequencer.di.container import build_container
+from throttling_sequencer.di.services import register_planning, use_strategy
+from throttling_sequencer.domain.errors import InvalidValueError
+from throttling_sequencer.domain.game import GameState, UnitGoal
+from throttling_sequencer.domain.genetic_path import GeneticConfiguration
+from throttling_sequencer.domain.navigation import Budget, PlanningProblem
+from throttling_sequencer.domain.physics import score_parts, trajectory
+from throttling_sequencer.services.throttle_steps_service import ThrottleStepsService
+
+cli = typer.Typer(add_completion=False, no_args_is_help=True)
+
+
+@cli.callback()
+def throttling_sequencer() -> None:
+    """Plan how game-like units throttle to a target and stop there."""
+
+
+@cli.command()
+def plan(
+    game_state: Annotated[str, typer.Argument(metavar="FILE", help="A game state as JSON; - reads standard input.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the goals as the REST API answers them.")] = False,
+    strategy: Annotated[str | None, typer.Option(help="The path finder; by default the configured one.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Makes the search repeatable.")] = None,
+    timeout_ms: Annotated[int | None, typer.Option(help="Milliseconds that the search may take.")] = None,
+) -> None:
+    """Plan the throttles of the first player unit on its way to the first enemy unit."""
+    read_settings(SequencerSettings)
+    with build_container(register_planning) as container:
+        configuration = container.get(GeneticConfiguration)
+        state = to_game_state(_parsed(game_state), container.get(SequencerSettings).max_units)
+        budget = Budget(configuration.timeout_ms if timeout_ms is None else timeout_ms, seed)
+        if strategy is not None:
+            use_strategy(container, strategy)
+        service = container.get(ThrottleStepsService)
+        goals = service.calculate_throttle_steps(state, configuration.objective, budget)
+    if as_json:
+        answer = from_goals(goals, coordinate=CoordinateDto, goal=UnitGoalDto)
+        typer.echo(TypeAdapter(list[UnitGoalDto]).dump_json(answer, indent=2))
+    else:
+        _print_table(state, goals, configuration)
+
+
+def main() -> None:
+    """Run the command line; what was wrong is told in sentences and exits with status 2."""
+    try:
+        cli()
+    except (StartError, InvalidValueError) as error:
+        typer.echo(str(error), err=True)
+        raise SystemExit(2) from error
+
+
+def _parsed(file: str) -> GameStateDto:
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+        return GameStateDto.model_validate_json(text)
+    except OSError as error:
+        raise InvalidValueError(file, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidValueError(file, "should be text in UTF-8") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or file
+        raise InvalidValueError(field, f"is not acceptable: {first['msg']}") from error
+
+
+def _print_table(state: GameState, goals: list[UnitGoal], configuration: GeneticConfiguration) -> None:
+    from rich.console import Console  # noqa: PLC0415 - only a table needs it
+    from rich.table import Table  # noqa: PLC0415 - only a table needs it
+
+    unit, target = state.player_units[0], state.enemy_units[0]
+    problem = PlanningProblem.between(unit, target, configuration.objective)
+    throttles = [goal.throttle for goal in goals]
+    table = Table("step", "throttle", "speed", "covered", "remaining")
+    for column in table.columns:
+        column.justify = "right"
+    for step, (throttle, (covered, speed)) in enumerate(zip(throttles, trajectory(problem, throttles), strict=True), 1):
+        numbers = (f"{speed:.3f}", f"{covered:.3f}", f"{problem.distance - covered:.3f}")
+        table.add_row(str(step), str(throttle), *numbers)
+    console = Console()
+    console.print(table)
+    parts = score_parts(problem, throttles)
+    console.print(
+        f"score {parts.total:.4f} = distance {parts.distance:.4f} + speed {parts.speed:.4f}"
+        f" + length {parts.length:.4f} + nonzero {parts.nonzero:.4f}"
+    )

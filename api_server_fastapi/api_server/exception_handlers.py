@@ -63,5 +63,7 @@ def _rule(kind: str, message: str) -> str:
             return "is required"
         case "extra_forbidden":
             return "is not a field of this object"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "should be an object"
         case _:
             return message.removeprefix("Input ")

@@ -52,13 +52,17 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
 
     async def on_ws_connect(self, context: GraphQLContext) -> UnsetType | dict[str, object] | None:
         """Refuse a socket whose credentials, from its header or its `connection_init`, are not accepted."""
-        if context.principal is None or _authorization(context.connection_params) is not None:
-            try:
-                credentials = credentials_from_header(_authorization(context.connection_params))
-                context.principal = await self._authenticator.authenticate(credentials)
-            except NotAuthenticatedError as error:
-                raise ConnectionRejectionError({"code": error.code}) from error
+        assert context.request is not None
+        given = _authorization(context.connection_params) or context.request.headers.get("authorization")
+        try:
+            context.principal = await self._authenticator.authenticate(credentials_from_header(given))
+        except NotAuthenticatedError as error:
+            raise ConnectionRejectionError({"code": error.code}) from error
         return await super().on_ws_connect(context)
+
+
+# Stands for credentials of the wrong JSON type: they are refused, not overlooked.
+_UNREADABLE = "-"
 
 
 async def _context(connection: HTTPConnection) -> GraphQLContext:
@@ -72,7 +76,7 @@ def _authorization(connection_params: object) -> str | None:
         return None
     for name, value in connection_params.items():
         if isinstance(name, str) and name.lower() == "authorization":
-            return value if isinstance(value, str) else ""
+            return value if isinstance(value, str) else _UNREADABLE
     return None
 
 

@@ -1,0 +1,3 @@
+"""What every test of the repository may use."""
+
+pytest_plugins = ["sequencer_process"]

@@ -1,0 +1,256 @@
+"""How the service starts, stops and survives."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from api_server.local.postgres import PostgresCluster
+from api_server.testing import RunningCluster, StartService, clean_environment
+from sequencer_process import MANAGE, ROOT, StartSequencer
+
+
+def family(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def postmaster_of(data: Path) -> psutil.Process:
+    return psutil.Process(int((data / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0]))
+
+
+def assert_gone(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=10)
+    assert alive == []
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_stops_the_server_and_then_its_database(
+    start_sequencer: StartSequencer, signal_number: signal.Signals, workers: str, game_state: dict[str, Any]
+) -> None:
+    sequencer = start_sequencer(UVICORN_WORKERS=workers)
+    assert sequencer.plan(game_state).status_code == 200
+    assert sequencer.client.get("/readyz").json()["state"] == "operational"
+    processes = [*family(sequencer.service.process.pid), postmaster_of(sequencer.data)]
+    sequencer.service.send(signal_number)
+    assert sequencer.service.wait() == 0, sequencer.service.log
+    assert_gone(processes)
+    assert "Traceback" not in sequencer.service.log
+    log = (sequencer.data / "postgres" / "server.log").read_text()
+    assert "database system is shut down" in log
+
+
+def test_two_workers_answer_from_an_empty_data_folder(start_sequencer: StartSequencer) -> None:
+    sequencer = start_sequencer(UVICORN_WORKERS="2")
+    until_both_started = sequencer.service.wait_until_it_writes
+    until_both_started("Application startup complete")
+    while len(started := [line for line in sequencer.server_log if "startup complete" in line["event"]]) < 2:
+        until_both_started("Application startup complete")
+    assert len(started) == 2
+    assert sequencer.client.get("/api/v1/health").status_code == 200
+
+
+def test_a_server_that_was_killed_breaks_no_later_start(
+    start_sequencer: StartSequencer, game_state: dict[str, Any]
+) -> None:
+    killed = start_sequencer()
+    assert killed.plan(game_state).status_code == 200
+    planners = psutil.Process(killed.service.process.pid).children(recursive=True)
+    killed.service.send(signal.SIGKILL)
+    killed.service.wait()
+    assert_gone(planners)
+    again = start_sequencer()
+    assert "Using the PostgreSQL that an earlier run left behind." in again.service.log
+    assert again.client.get("/readyz").json()["state"] == "operational"
+    postmaster = postmaster_of(again.data)
+    assert again.service.stop() == 0
+    assert_gone([postmaster])
+
+
+def test_plans_go_on_without_the_database_and_readiness_says_so(
+    start_sequencer: StartSequencer, postgres_cluster: RunningCluster, game_state: dict[str, Any]
+) -> None:
+    address = postgres_cluster.address
+    sequencer = start_sequencer(
+        PICCOLO_DB_HOST=address.host,
+        PICCOLO_DB_PORT=str(address.port),
+        PICCOLO_DB_PASSWORD=address.password,
+        PICCOLO_DB_DATABASE=address.database,
+        SEQUENCER_TIMEOUT_MS="50",
+    )
+
+    def wait_for(state: str) -> None:
+        sequencer.service.wait_until_it_writes(f'"state": "{state}"')
+        answer = sequencer.client.get("/readyz")
+        assert (answer.status_code, answer.json()["state"]) == (200, state)
+
+    wait_for("operational")
+    postgres_cluster.stop()
+    assert sequencer.plan(game_state).status_code == 200
+    wait_for("degraded")
+    assert sequencer.plan(game_state).status_code == 200
+    sequencer.service.output.write_text("")
+    postgres_cluster.start()
+    wait_for("operational")
+    assert sequencer.service.process.poll() is None
+    assert "Traceback" not in sequencer.service.log
+
+
+def test_a_service_in_production_starts_with_nothing_around_it(
+    start_sequencer: StartSequencer, game_state: dict[str, Any]
+) -> None:
+    sequencer = start_sequencer(ENV_TYPE="production")
+    assert not sequencer.data.exists()
+    report = sequencer.client.get("/readyz")
+    assert (report.status_code, report.json()["state"]) == (200, "degraded")
+    answer = sequencer.plan(game_state)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert sequencer.client.get("/livez").status_code == 200
+
+
+class TestStartsThatFail:
+    """One sentence, a status that is not 0, and nothing left running."""
+
+    def fails(self, tmp_path: Path, *arguments: str | Path, **environment: str) -> str:
+        command = [sys.executable, MANAGE, "--data", tmp_path / "data", *arguments]
+        done = subprocess.run(
+            command,
+            env=clean_environment(**environment),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode not in (0, None), done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def test_a_port_that_is_taken(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = str(taken.getsockname()[1])
+            told = self.fails(tmp_path, UVICORN_PORT=port)
+        assert told == (
+            f"Cannot listen on 127.0.0.1:{port}: Address already in use. Set UVICORN_HOST and UVICORN_PORT.\n"
+        )
+        assert not (tmp_path / "data").exists()
+
+    def test_an_address_of_another_machine(self, tmp_path: Path) -> None:
+        assert "Cannot listen on 192.0.2.1:0" in self.fails(tmp_path, UVICORN_HOST="192.0.2.1", UVICORN_PORT="0")
+
+    def test_a_host_that_is_no_address(self, tmp_path: Path) -> None:
+        assert "Cannot listen on no such host:0" in self.fails(tmp_path, UVICORN_HOST="no such host", UVICORN_PORT="0")
+
+    def test_a_data_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
+        (tmp_path / "data").write_text("a file")
+        told = self.fails(tmp_path, UVICORN_PORT="0")
+        assert told == f"The data folder {tmp_path}/data/postgres cannot be written: Not a directory.\n"
+
+    def test_no_usable_postgres(self, tmp_path: Path) -> None:
+        told = self.fails(tmp_path, UVICORN_PORT="0", PG_BIN="/nowhere")
+        assert told == "PG_BIN is '/nowhere', but /nowhere/initdb is no program that can be run.\n"
+
+    def test_variables_that_make_no_sense(self, tmp_path: Path) -> None:
+        wrong = {
+            "UVICORN_PORT": "http",
+            "API_SERVER_LOG_LEVEL": "loud",
+            "PICCOLO_DB_PORT": "-1",
+            "SEQUENCER_TIMEOUT_MS": "0",
+            "uvicorn_prot": "1",
+        }
+        told = self.fails(tmp_path, **wrong).splitlines()
+        assert len(told) == len(wrong)
+        assert sorted(line.split(" ")[0].upper() for line in told) == sorted(name.upper() for name in wrong)
+
+    def test_an_env_file_that_is_not_there(self, tmp_path: Path) -> None:
+        assert self.fails(tmp_path, "--env-file", "none.env") == "The env file none.env does not exist.\n"
+
+    def test_an_application_that_is_not_there(self, tmp_path: Path) -> None:
+        command = [Path(sys.executable).with_name("api-server"), "--app", "no.such:APP", "--port", "0"]
+        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (2, "API_SERVER_APP names no.such:APP, but there is no module no.\n")
+
+    def test_without_the_environment_it_says_how_to_make_one(self, tmp_path: Path) -> None:
+        done = subprocess.run([sys.executable, "-S", "-I", MANAGE], capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert "Run `make setup`, then use .venv/bin/python." in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_an_env_file_is_read_and_reaches_every_process(
+    start_sequencer: StartSequencer, tmp_path: Path, no_database: dict[str, str], game_state: dict[str, Any]
+) -> None:
+    (tmp_path / "my.env").write_text("SEQUENCER_TIMEOUT_MS=20\nUVICORN_WORKERS=2\nSEQUENCER_MAX_SEQUENCE_LENGTH=3\n")
+    sequencer = start_sequencer("--env-file", str(tmp_path / "my.env"), **no_database)
+    assert len(sequencer.plan(game_state).json()) <= 3
+
+
+def test_the_env_file_of_the_readme_serves(start_sequencer: StartSequencer) -> None:
+    sequencer = start_sequencer("--env-file", str(ROOT / "configuration/local_or_ide/local_development.env"))
+    assert sequencer.client.get("/readyz").json()["state"] == "operational"
+
+
+def test_every_line_of_the_log_has_one_shape(
+    start_sequencer: StartSequencer, no_database: dict[str, str], game_state: dict[str, Any]
+) -> None:
+    sequencer = start_sequencer(**no_database, SEQUENCER_TIMEOUT_MS="20", API_SERVER_LOG_LEVEL="DEBUG")
+    answer = sequencer.client.get("/version", headers={"X-Request-ID": "mine"})
+    sequencer.service.stop()
+    lines = sequencer.server_log
+    assert {tuple(line)[:4] for line in lines} == {("timestamp", "level", "logger", "event")}
+    (line,) = [line for line in lines if line.get("request_id") == answer.headers["X-Request-ID"]]
+    assert (line["event"], line["user_id"], line["correlation_id"]) == ("request answered", "developer", "mine")
+    told = [text for text in sequencer.service.log.splitlines() if not text.startswith("{")]
+    assert all("curl" in text or "Throttling Sequencer is ready" in text or not text for text in told), told
+
+
+def test_the_foundation_serves_alone(start_service: StartService, unused_tcp_port_factory: Callable[[], int]) -> None:
+    port = unused_tcp_port_factory()
+    service = start_service([Path(sys.executable).with_name("api-server"), "--port", str(port)])
+    answer = service.wait_until_it_answers(f"http://127.0.0.1:{port}/readyz")
+    assert (answer.status_code, answer.json()["state"]) == (503, "error")
+    assert service.stop() == 0
+
+
+def test_the_flags_of_api_server_reach_its_workers(
+    start_service: StartService, no_database: dict[str, str], unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    port = unused_tcp_port_factory()
+    command = [Path(sys.executable).with_name("api-server"), "--app", "throttling_sequencer.app:SEQUENCER"]
+    service = start_service([*command, "--port", str(port), "--workers", "2"], **no_database)
+    answer = service.wait_until_it_answers(f"http://127.0.0.1:{port}/version")
+    assert answer.json()["name"] == "throttling_sequencer"
+    assert service.stop() == 0
+
+
+def test_a_development_identity_on_a_public_address_is_warned_of(
+    start_service: StartService, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    port = unused_tcp_port_factory()
+    command = [Path(sys.executable).with_name("api-server"), "--host", "0.0.0.0", "--port", str(port)]
+    service = start_service(command)
+    service.wait_until_it_answers(f"http://127.0.0.1:{port}/livez")
+    assert "development identity on a public address: everybody is believed" in service.log
+
+
+def test_an_ordinary_user_s_terminal_may_hang_up(start_sequencer: StartSequencer, no_database: dict[str, str]) -> None:
+    """Ctrl-C in a terminal reaches every process of the group at once; only the first decides what happens."""
+    sequencer = start_sequencer(**no_database)
+    processes = family(sequencer.service.process.pid)
+    os.killpg(sequencer.service.process.pid, signal.SIGINT)
+    assert sequencer.service.wait() == 0
+    assert_gone(processes)
+    assert "Traceback" not in sequencer.service.log
+
+
+def test_the_server_s_data_is_where_it_was_told_to_be(start_sequencer: StartSequencer, tmp_path: Path) -> None:
+    sequencer = start_sequencer(data=tmp_path / "here and there")
+    assert PostgresCluster(tmp_path / "here and there" / "postgres").data.is_dir()
+    assert sequencer.service.stop() == 0

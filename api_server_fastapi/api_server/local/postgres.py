@@ -168,7 +168,8 @@ class PostgresCluster:
         made = self._run(postgres_binaries() / "initdb", "-D", unfinished, "-k", *arguments)
         if made.returncode != 0:
             complaint = (made.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-            raise StartError(f"The data folder {self.data} cannot be made: {complaint}")
+            hint = " The user nobody, who runs it here, must reach the folder and the programs." if changes_user() else ""
+            raise StartError(f"The data folder {self.data} cannot be made: {complaint}.{hint}")
         unfinished.rename(self.data)
 
     def _server_options(self) -> str:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ import psutil
 import psycopg
 import pytest
 from api_server.exceptions import StartError
-from api_server.local.binaries import major_version, postgres_binaries
+from api_server.local.binaries import as_ordinary_user, major_version, postgres_binaries
 from api_server.local.postgres import PostgresAddress, embedded_postgres
 
 OPTIONS = ("fsync=off",)
@@ -188,6 +189,25 @@ def test_programs_that_are_not_there_are_told_in_a_sentence(
             pass
     finally:
         postgres_binaries.cache_clear()
+
+
+def test_root_without_user_namespaces_runs_it_as_an_unprivileged_user(
+    said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "unshare").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "unshare").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    as_ordinary_user.cache_clear()
+    # Not under tmp_path, which only its owner can reach.
+    with tempfile.TemporaryDirectory() as reachable:
+        Path(reachable).chmod(0o755)
+        try:
+            with running(Path(reachable) / "postgres", said) as address:
+                assert answers(address)
+                user = psutil.Process(postmaster_pid(Path(reachable) / "postgres")).username()
+        finally:
+            as_ordinary_user.cache_clear()
+    assert user != "root"
 
 
 def test_a_server_that_does_not_start_gives_its_reason(folder: Path) -> None:

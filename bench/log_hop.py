@@ -1,4 +1,4 @@
-"""What a log line costs: structlog alone, and structlog handing over to loguru as the service does (ADR 0004)."""
+"""What a log line costs: structlog alone, and structlog handing over to loguru as the service does (ADR 3)."""
 
 import io
 import statistics

@@ -99,10 +99,12 @@ def _malformed(cls: type[BaseSettings]) -> list[str]:
         variables = variables_of(cls)
         by_field = dict(zip(cls.model_fields, variables, strict=True))
         return [
+            # A rule about several fields names them itself.
             _sentence(by_field.get(str(item["loc"][0]), str(item["loc"][0]).upper()), variables, item["msg"])
-            for item in error.errors(include_input=False, include_context=False, include_url=False)
             if item["loc"]
-        ] or [item["msg"] for item in error.errors(include_input=False, include_context=False, include_url=False)]
+            else item["msg"].removeprefix("Value error, ")
+            for item in error.errors(include_input=False, include_context=False, include_url=False)
+        ]
     return []
 
 

@@ -168,7 +168,9 @@ class PostgresCluster:
         made = self._run(postgres_binaries() / "initdb", "-D", unfinished, "-k", *arguments)
         if made.returncode != 0:
             complaint = (made.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-            hint = " The user nobody, who runs it here, must reach the folder and the programs." if changes_user() else ""
+            hint = (
+                " The user nobody, who runs it here, must reach the folder and the programs." if changes_user() else ""
+            )
             raise StartError(f"The data folder {self.data} cannot be made: {complaint}.{hint}")
         unfinished.rename(self.data)
 

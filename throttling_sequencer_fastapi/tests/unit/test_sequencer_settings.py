@@ -30,6 +30,8 @@ def test_variables_reach_the_genetic_configuration(monkeypatch: pytest.MonkeyPat
         ("SEQUENCER_TIMEOUT_MS", "soon", "SEQUENCER_TIMEOUT_MS is 'soon', and should be a valid integer"),
         ("SEQUENCER_PATH_FINDER", "magic", "should be 'genetic' or 'random'"),
         ("SEQUENCER_THROTTLE_RANGE", "1", "SEQUENCER_THROTTLE_RANGE is '1'"),
+        ("SEQUENCER_THROTTLE_RANGE", "5,1", "SEQUENCER_THROTTLE_RANGE should be two integers, the lower first"),
+        ("SEQUENCER_POPULATION_SIZE", "29", "SEQUENCER_POPULATION_SIZE should be at least SEQUENCER_BEST_PARENTS +"),
         ("SEQUENCER_TIMEOUT", "1000", "SEQUENCER_TIMEOUT is not a variable of this service; SEQUENCER_* may be"),
         ("PICCOLO_DB_PORT", "70000", "PICCOLO_DB_PORT is '70000', and should be less than or equal to 65535"),
         ("PICCOLO_DB_PORT", "1,2", "PICCOLO_DB_PORT should hold one port, or one for each host"),

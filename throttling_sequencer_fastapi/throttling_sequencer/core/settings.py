@@ -1,11 +1,13 @@
 """`SEQUENCER_*`: what an operator may decide about planning."""
 
 import os
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from api_server.settings import settings_config
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode
+
+THROTTLE_LIMIT = 1_000_000
 
 
 def _two_integers(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
@@ -42,3 +44,16 @@ class SequencerSettings(BaseSettings):
     length_weight: float = Field(default=0.01, ge=0, le=1e6, description="cost of a step")
     nonzero_weight: float = Field(default=0.01, ge=0, le=1e6, description="cost of a step with a throttle")
     timeout_ms: int = Field(default=1000, ge=1, le=600_000, description="milliseconds of a search at most")
+
+    @model_validator(mode="after")
+    def _values_fit_together(self) -> Self:
+        low, high = self.throttle_range
+        if not -THROTTLE_LIMIT <= low <= high <= THROTTLE_LIMIT:
+            raise ValueError(
+                f"SEQUENCER_THROTTLE_RANGE should be two integers, the lower first, within ±{THROTTLE_LIMIT}."
+            )
+        if self.best_parents + self.worst_parents > self.population_size:
+            raise ValueError(
+                "SEQUENCER_POPULATION_SIZE should be at least SEQUENCER_BEST_PARENTS + SEQUENCER_WORST_PARENTS."
+            )
+        return self

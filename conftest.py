@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["sequencer_process"]
+pytest_plugins = ["api_server.testing", "sequencer_process"]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -14,4 +14,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> object:
     if os.environ.get("FORBID_SKIPS") and report.skipped:
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, and FORBID_SKIPS is set: {report.longrepr}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> object:
+    """Fail a module that skips itself as a whole, likewise."""
+    report = yield
+    if os.environ.get("FORBID_SKIPS") and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} was skipped, and FORBID_SKIPS is set: {report.longrepr}"
     return report

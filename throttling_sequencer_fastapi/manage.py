@@ -56,11 +56,11 @@ def _arguments() -> argparse.Namespace:
 def _serve(env_file: Path | None, data: Path) -> None:
     # Imported here, because planning processes import this file again and need nothing of it.
     from api_server.logging import configure_logging  # noqa: PLC0415
-    from api_server.server import UvicornServerConfig, exit_on_sigterm, listening, serve  # noqa: PLC0415
+    from api_server.server import UvicornServerConfig, exit_on_signals, listening, serve  # noqa: PLC0415
     from api_server.settings import Settings, get_settings, load_env_file, read_settings  # noqa: PLC0415
     from throttling_sequencer.app import SEQUENCER  # noqa: PLC0415
 
-    exit_on_sigterm()
+    exit_on_signals()
     if env_file is not None:
         load_env_file(env_file)
     read_settings(Settings, UvicornServerConfig, *SEQUENCER.settings)

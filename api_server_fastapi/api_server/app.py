@@ -1,5 +1,7 @@
 """Composes an application and the foundation into one FastAPI app."""
 
+import os
+import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -19,6 +21,7 @@ from api_server.graphql.schema import build_schema
 from api_server.identity import Authenticator, DevelopmentAuthenticator, NoProviderAuthenticator
 from api_server.logging import configure_logging
 from api_server.middlewares import CustomAuthenticationMiddleware, LogContextMiddleware
+from api_server.processes import when_parent_ends
 from api_server.services.health_check_service import HealthCheckService
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import Settings, get_settings, read_settings
@@ -78,6 +81,8 @@ def _lifespan_of(
         registry.register_value(Application, application)
         for part in parts:
             part.register(registry)
+        # A worker whose supervisor was killed would hold the port for ever.
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
         async with AsyncExitStack() as running:
             engine = _engine(application, settings)
             if engine is not None:

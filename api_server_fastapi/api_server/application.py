@@ -57,7 +57,7 @@ def load_application(path: str) -> Application:
     try:
         module = import_module(module_name)
     except ModuleNotFoundError as error:
-        raise StartError(f"API_SERVER_APP names {path}, but there is no module {error.name}.") from error
+        raise StartError(f"API_SERVER_APP names {path}, whose import fails: {error}.") from error
     application = getattr(module, attribute, None)
     if not isinstance(application, Application):
         raise StartError(f"API_SERVER_APP names {path}, but {module_name} has no Application called {attribute!r}.")

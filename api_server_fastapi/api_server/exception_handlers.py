@@ -8,7 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api_server.exceptions import CodedError, FieldError, RetryableError
-from api_server.problem_details import FieldProblem, problem_response
+from api_server.problem_details import problem_response
+from api_server.validation import FieldProblem, field_problems
 
 
 def register_exception_handlers(app: FastAPI, errors: Mapping[type[Exception], int]) -> None:
@@ -21,20 +22,21 @@ def register_exception_handlers(app: FastAPI, errors: Mapping[type[Exception], i
 
 async def _http_exception(request: Request, error: Exception) -> Response:  # noqa: ARG001 - starlette's signature
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, ValueError | RecursionError):
+        # The body could not even be parsed: bytes that are no text, brackets without end.
+        return _unacceptable(error.status_code, [{"field": "body", "rule": "should be valid JSON"}])
     return problem_response(error.status_code, str(error.detail), headers=error.headers)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - starlette's signature
     assert isinstance(error, RequestValidationError)
-    # Neither input nor context is echoed: they may be what JSON cannot carry (NaN), and may be large.
-    problems: list[FieldProblem] = [
-        {"field": "body", "rule": "should be valid JSON"}
-        if item["type"] == "json_invalid"
-        else {"field": field_path(item["loc"][1:]) or str(item["loc"][0]), "rule": _rule(item["type"], item["msg"])}
-        for item in error.errors()
-    ]
+    # A location begins with where the field stands: body, query, path, header.
+    return _unacceptable(422, field_problems(error.errors(), within=1))
+
+
+def _unacceptable(status: int, problems: Sequence[FieldProblem]) -> Response:
     detail = "; ".join(f"{problem['field']} {problem['rule']}" for problem in problems[:3])
-    return problem_response(422, detail, code="INVALID_VALUE", errors=problems)
+    return problem_response(status, detail, code="INVALID_VALUE", errors=problems)
 
 
 def _coded_error(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
@@ -47,23 +49,3 @@ def _coded_error(status: int) -> Callable[[Request, Exception], Awaitable[Respon
         return problem_response(status, str(error), code=error.code, errors=fields, headers=headers)
 
     return handler
-
-
-def field_path(location: Sequence[str | int]) -> str:
-    """Write a pydantic location as a path, `('units', 0, 'mass')` as `units[0].mass`."""
-    path = ""
-    for part in location:
-        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
-    return path
-
-
-def _rule(kind: str, message: str) -> str:
-    match kind:
-        case "missing":
-            return "is required"
-        case "extra_forbidden":
-            return "is not a field of this object"
-        case "model_type" | "model_attributes_type" | "dict_type":
-            return "should be an object"
-        case _:
-            return message.removeprefix("Input ")

@@ -43,9 +43,9 @@ def run() -> None:
     # Imported here, so that `--help` and the processes that only import this file do not wait for a web framework.
     from api_server.app import selected_application  # noqa: PLC0415
     from api_server.logging import configure_logging  # noqa: PLC0415
-    from api_server.server import UvicornServerConfig, exit_on_sigterm, listening, serve  # noqa: PLC0415
+    from api_server.server import UvicornServerConfig, exit_on_signals, listening, serve  # noqa: PLC0415
 
-    exit_on_sigterm()
+    exit_on_signals()
     read_settings(Settings, UvicornServerConfig)
     read_settings(Settings, UvicornServerConfig, *selected_application().settings)
     configure_logging(get_settings().log_level, get_settings().log_format)

@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from typing import TypedDict
 
 from starlette.responses import Response
+
+from api_server.validation import FieldProblem
 
 # Python before 3.13 has the older names of these; those of RFC 9110 shall not depend on it.
 _RFC_9110 = {
@@ -18,13 +19,6 @@ _RFC_9110 = {
 _PHRASES = {status.value: status.phrase for status in HTTPStatus} | _RFC_9110
 
 MEDIA_TYPE = "application/problem+json"
-
-
-class FieldProblem(TypedDict):
-    """An input field and the rule that it breaks."""
-
-    field: str
-    rule: str
 
 
 def problem_response(

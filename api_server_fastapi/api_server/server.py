@@ -4,6 +4,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
@@ -15,7 +16,10 @@ from pydantic_settings import BaseSettings
 from uvicorn.supervisors import ChangeReload, Multiprocess
 
 from api_server.exceptions import StartError
-from api_server.settings import Settings, settings_config
+from api_server.settings import get_settings, settings_config
+
+_BACKLOG = 2048
+_START_FAILED = 3
 
 log = structlog.get_logger("api_server.server")
 
@@ -26,7 +30,7 @@ class UvicornServerConfig(BaseSettings):
     model_config = settings_config("UVICORN_")
 
     host: str = Field(default="127.0.0.1", description="the address to listen on")
-    port: int = Field(default=8080, ge=0, le=65535, description="0 takes a free one")
+    port: int = Field(default=8080, ge=0, le=65535, description="the port to listen on; 0 takes a free one")
     workers: int = Field(default=1, ge=1, le=64, description="processes that answer")
     reload: bool = Field(default=False, description="start again when a source file changes; for development")
     root_path: str = Field(default="", description="the path under which a proxy serves this service")
@@ -48,6 +52,7 @@ class UvicornServerConfig(BaseSettings):
 def listening(config: UvicornServerConfig) -> Iterator[socket.socket]:
     """Hold the service's socket, so that a port that is taken is known before anything else is started.
 
+    It listens at once, which makes the port this process's alone; who connects early waits for the first answer.
     Raises StartError where the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
@@ -55,6 +60,7 @@ def listening(config: UvicornServerConfig) -> Iterator[socket.socket]:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((config.host, config.port))
+            listener.listen(_BACKLOG)
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(
@@ -71,7 +77,7 @@ def serve(
 
     Exits the process with status 3 where the app does not start.
     """
-    if Settings().env_type == "development" and not config.is_loopback:
+    if get_settings().env_type == "development" and not config.is_loopback:
         log.warning("development identity on a public address: everybody is believed", host=config.host)
     uvicorn_config = uvicorn.Config(
         factory,
@@ -81,6 +87,7 @@ def serve(
         port=config.port,
         workers=config.workers,
         reload=config.reload,
+        reload_dirs=_source_folders(factory) if config.reload else None,
         root_path=config.root_path,
         timeout_keep_alive=config.timeout_keep_alive,
         timeout_graceful_shutdown=config.timeout_graceful_shutdown,
@@ -94,15 +101,34 @@ def serve(
         if uvicorn_config.should_reload:
             ChangeReload(uvicorn_config, target=uvicorn.Server(uvicorn_config).run, sockets=[listener]).run()
         elif config.workers > 1:
-            Multiprocess(uvicorn_config, sockets=[listener]).run()
+            workers = Multiprocess(uvicorn_config, sockets=[listener])
+            workers.run()
+            if any(worker.exitcode == _START_FAILED for worker in workers.processes):
+                raise SystemExit(_START_FAILED)
         else:
             uvicorn.Server(uvicorn_config).run(sockets=[listener])
 
 
-def exit_on_sigterm() -> None:
-    """Make SIGTERM end the process by SystemExit(0), so that every context that is open is left properly."""
+def exit_on_signals() -> None:
+    """Make SIGTERM end the process by SystemExit(0), so that every context that is open is left properly.
+
+    SIGHUP, the end of a terminal, counts as SIGTERM; with several workers, uvicorn restarts them on it instead.
+    """
 
     def leave(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature of a handler
         raise SystemExit(0)
 
+    def terminate(signal_number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature of a handler
+        # Whoever handles SIGTERM by then, uvicorn while it serves, knows how to stop in good order.
+        signal.raise_signal(signal.SIGTERM)
+
     signal.signal(signal.SIGTERM, leave)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, terminate)
+
+
+def _source_folders(factory: str) -> list[str]:
+    """Return the folders of the packages whose sources make up the service."""
+    packages = {"api_server", factory.partition(".")[0], (get_settings().app or "api_server").partition(".")[0]}
+    specs = [find_spec(package.partition(":")[0]) for package in sorted(packages)]
+    return [str(Path(spec.origin).parent) for spec in specs if spec is not None and spec.origin is not None]

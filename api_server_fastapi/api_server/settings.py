@@ -1,5 +1,6 @@
 """Settings of the foundation, and the one way in which any settings class is read from the environment."""
 
+import io
 import os
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -7,11 +8,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, StringConstraints, ValidationError
+from dotenv.parser import parse_stream
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from api_server.exceptions import SettingsError, StartError
+
+POSTGRES_SCHEMES = ("postgresql://", "postgresql+psycopg://")
 
 
 def settings_config(prefix: str) -> SettingsConfigDict:
@@ -43,6 +47,13 @@ class Settings(BaseSettings):
         description="`postgresql://…` straight to the primary; unset: the application's own database",
     )
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None or value.get_secret_value().startswith(POSTGRES_SCHEMES):
+            return value
+        raise ValueError("API_SERVER_DATABASE_URL should begin with postgresql:// or postgresql+psycopg://.")
+
 
 def read_settings(*classes: type[BaseSettings]) -> None:
     """Check the environment against all these classes at once.
@@ -67,12 +78,23 @@ def load_env_file(path: Path) -> None:
 
     Reload and worker children inherit it, so that every process of a service sees the same values.
     """
-    if not path.is_file():
-        raise StartError(f"The env file {path} does not exist.")
     present = {name.casefold() for name, value in os.environ.items() if value}
-    for name, value in dotenv_values(path).items():
+    for name, value in _parsed(path).items():
         if value and name.casefold() not in present:
             override_environment({name: value})
+
+
+def _parsed(path: Path) -> Mapping[str, str | None]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise StartError(f"The env file {path} does not exist.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise StartError(f"The env file {path} cannot be read: {error}.") from error
+    for line in parse_stream(io.StringIO(text)):
+        if line.error or (line.key is not None and line.value is None):
+            raise StartError(f"The env file {path} has no NAME=value in line {line.original.line}.")
+    return dotenv_values(stream=io.StringIO(text), interpolate=False)
 
 
 def override_environment(values: Mapping[str, str]) -> None:
@@ -96,24 +118,25 @@ def _malformed(cls: type[BaseSettings]) -> list[str]:
     try:
         cls()
     except ValidationError as error:
-        variables = variables_of(cls)
-        by_field = dict(zip(cls.model_fields, variables, strict=True))
-        return [
-            # A rule about several fields names them itself.
-            _sentence(by_field.get(str(item["loc"][0]), str(item["loc"][0]).upper()), variables, item["msg"])
-            if item["loc"]
-            else item["msg"].removeprefix("Value error, ")
-            for item in error.errors(include_input=False, include_context=False, include_url=False)
-        ]
+        errors = error.errors(include_input=False, include_context=False, include_url=False)
+        # A list of which several elements are wrong is one variable.
+        return list(dict.fromkeys(_sentence(cls, item["loc"], item["msg"]) for item in errors))
     return []
 
 
-def _sentence(variable: str, variables: Mapping[str, FieldInfo], message: str) -> str:
-    field = variables.get(variable)
-    meaning = f" ({field.description})" if field and field.description else ""
-    shown = "" if field is not None and "Secret" in str(field.annotation) else f" is {_value_of(variable)!r}, and"
-    rule = message.removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{variable}{shown} should be {rule}{meaning}."
+def _sentence(cls: type[BaseSettings], location: tuple[int | str, ...], message: str) -> str:
+    own_sentence = message.removeprefix("Value error, ")
+    if not location or (own_sentence != message and len(location) == 1):
+        return own_sentence
+    variables = variables_of(cls)
+    # A field with an alias is reported by it.
+    by_field = {**dict(zip(cls.model_fields, variables, strict=True)), **{name: name for name in variables}}
+    variable = by_field[str(location[0])]
+    field = variables[variable]
+    value = "" if "Secret" in str(field.annotation) else f" is {_value_of(variable)!r}, and"
+    if len(location) == 1 and message.startswith("Input should be "):
+        return f"{variable}{value} should be {message.removeprefix('Input should be ')}: {field.description}."
+    return f"{variable}{value} may be: {field.description}."
 
 
 def _value_of(variable: str) -> str:

@@ -1,5 +1,7 @@
 """A pytest plugin: a real PostgreSQL and real service processes for tests.
 
+A conftest.py at the root asks for it by `pytest_plugins = ["api_server.testing"]`.
+
 Fixtures: `postgres` is the address of a server shared by the session, `postgres_cluster` one that a test may stop and
 start, `start_service` starts a service as a process of its own and ends it with the test.
 """
@@ -120,11 +122,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresAddre
 def postgres_cluster(tmp_path: Path, unused_tcp_port: int) -> Iterator[RunningCluster]:
     """Give a real PostgreSQL of the test's own, which it may stop and start."""
     cluster = PostgresCluster(tmp_path / "postgres", _silent, _THROWAWAY, port=unused_tcp_port)
-    with cluster.ownership():
-        cluster.prepare()
-        cluster.start()
+    with cluster.in_use():
         yield RunningCluster(cluster, cluster.address("tests"))
-        cluster.stop()
 
 
 @pytest.fixture

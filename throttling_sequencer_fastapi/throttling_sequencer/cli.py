@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from api_server.exceptions import StartError
 from api_server.settings import read_settings
+from api_server.validation import field_problems
 from pydantic import TypeAdapter, ValidationError
 
 from throttling_sequencer.api.http.v1.dtos import CoordinateDto, GameStateDto, UnitGoalDto
@@ -73,9 +74,8 @@ def _parsed(file: str) -> GameStateDto:
     except UnicodeDecodeError as error:
         raise InvalidValueError(file, "should be text in UTF-8") from error
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or file
-        raise InvalidValueError(field, f"is not acceptable: {first['msg']}") from error
+        problem = field_problems(error.errors())[0]
+        raise InvalidValueError(problem["field"], problem["rule"]) from error
 
 
 def _print_table(state: GameState, goals: list[UnitGoal], configuration: GeneticConfiguration) -> None:

@@ -64,12 +64,10 @@ async def readiness(
 ) -> ReadinessDto:
     """Report the newest readiness: 503 where a critical stage failed or the report is stale, else 200."""
     report = service.report
-    stages = report.stages if report else ()
-    state = report.state if report else ReadinessState.ERROR
-    if state is ReadinessState.ERROR or service.is_stale:
+    if report.state is ReadinessState.ERROR or service.is_stale:
         response.status_code = 503
     return ReadinessDto(
-        state=state,
+        state=report.state,
         is_stale=service.is_stale,
         age_s=round(service.age, 3),
         stages=[
@@ -83,7 +81,7 @@ async def readiness(
                     for result in stage.results
                 ],
             )
-            for stage in stages
+            for stage in report.stages
         ],
     )
 

@@ -1,7 +1,8 @@
 """Whether the database takes writes."""
 
+import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_server.readiness_pipeline import ReadinessCheck, ReadinessCheckResult
@@ -22,6 +23,7 @@ class DatabaseHealthCheck(ReadinessCheck):
         try:
             async with self._engine.connect() as connection:
                 is_read_only = await connection.scalar(_IS_READ_ONLY)
-        except DBAPIError as error:
-            return self.failed("the database cannot be reached", {"error": str(error.orig)})
+        except (psycopg.OperationalError, OperationalError) as error:
+            reason = error.orig if isinstance(error, OperationalError) else error
+            return self.failed("the database cannot be reached", {"error": str(reason)})
         return self.failed("the database is read-only") if is_read_only else self.success("writable primary")

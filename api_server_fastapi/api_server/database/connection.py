@@ -3,22 +3,18 @@
 from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from api_server.exceptions import SettingsError
-
 _CONNECT_TIMEOUT_S = 2
 
 
 def create_engine(database_url: str) -> AsyncEngine:
     """Make an engine for a `postgresql://` or `postgresql+psycopg://` URL; it connects on first use.
 
-    The URL is libpq's, so that it may name several hosts. Raises SettingsError for any other scheme.
+    The URL is libpq's, so that it may name several hosts.
     """
-    scheme, separator, rest = database_url.partition("://")
-    if not separator or scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
-        raise SettingsError(["API_SERVER_DATABASE_URL should begin with postgresql:// or postgresql+psycopg://."])
+    conninfo = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
 
     async def connect() -> AsyncConnection[tuple[object, ...]]:
-        return await AsyncConnection.connect(f"postgresql://{rest}", connect_timeout=_CONNECT_TIMEOUT_S)
+        return await AsyncConnection.connect(conninfo, connect_timeout=_CONNECT_TIMEOUT_S)
 
     return create_async_engine(
         "postgresql+psycopg://", async_creator=connect, pool_size=2, max_overflow=3, pool_pre_ping=True, pool_timeout=2

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import psycopg
 from psycopg import sql
 
 from api_server.exceptions import StartError
 from api_server.local.binaries import as_ordinary_user, changes_user, major_version, postgres_binaries
+from api_server.processes import signals_deferred
 
 _USER = "postgres"
 _START_TIMEOUT_S = 60
@@ -47,21 +49,13 @@ def embedded_postgres(
 ) -> Iterator[PostgresAddress]:
     """Run a PostgreSQL on loopback with its data under `folder`, for as long as the context lasts.
 
-    The first process that uses a folder owns it: it makes the data, adopts a server that a killed owner left behind,
-    and stops the server at the end. Others that come meanwhile use the same server. `options` are `name=value`
-    settings of the server. Raises StartError, with what to do, where that is not possible.
+    The first process that uses a folder makes the data and starts the server, or adopts one that a killed process left
+    behind; others share it; the last one to leave stops it. `options` are `name=value` settings of the server. Raises
+    StartError, with what to do, where that is not possible.
     """
     cluster = PostgresCluster(folder, say, options)
-    with cluster.ownership() as is_owner:
-        if is_owner:
-            cluster.prepare()
-        try:
-            if is_owner:
-                cluster.start()
-            yield cluster.address(database)
-        finally:
-            if is_owner:
-                cluster.stop()
+    with cluster.in_use():
+        yield cluster.address(database)
 
 
 class PostgresCluster:
@@ -70,29 +64,54 @@ class PostgresCluster:
     def __init__(
         self, folder: Path, say: Callable[[str], None] = print, options: Sequence[str] = (), *, port: int = 0
     ) -> None:
-        self.folder = folder.absolute()
+        self.folder = folder.resolve()
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
-        self._password_file = self.folder / "password"
+        self._password_file = self.data / "password"
         self._say = say
         self._options = tuple(options)
         self._port = port
 
     @contextmanager
-    def ownership(self) -> Iterator[bool]:
-        """Say whether this process owns the folder; the kernel gives ownership up even for a process that is killed."""
+    def in_use(self) -> Iterator[None]:
+        """Have the server running for as long as the context, and stop it at the end if nobody else uses it.
+
+        Each user holds the file `users.lock`, and `turn.lock` while starting or stopping. The kernel gives up the
+        locks of a process that is killed.
+        """
+        _check_for_the_shell(self.folder, postgres_binaries())
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            lock = (self.folder / "owner.lock").open("w")
+            files = (self.folder / "users.lock").open("w"), (self.folder / "turn.lock").open("w")
         except OSError as error:
             raise StartError(f"The data folder {self.folder} cannot be written: {error.strerror}.") from error
-        with lock:
+        with files[0] as users, files[1] as turn:
+            with self._turn(turn):
+                fcntl.flock(users, fcntl.LOCK_SH)
+                self.prepare()
+                self.start()
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                is_owner = True
-            except BlockingIOError:
-                is_owner = False
-            yield is_owner
+                yield
+            finally:
+                with self._turn(turn):
+                    if _locks_alone(users):
+                        self.stop()
+
+    @contextmanager
+    def _turn(self, turn: IO[str]) -> Iterator[None]:
+        """Wait for one's turn; signals wait too, so that nobody leaves a server behind that was just starting."""
+        if not _locks_alone(turn):
+            self._say("Waiting for another process that starts or stops this PostgreSQL …")
+            deadline = time.monotonic() + _START_TIMEOUT_S
+            while not _locks_alone(turn):
+                if time.monotonic() > deadline:
+                    raise StartError(f"Another process has been starting or stopping {self.folder} for too long.")
+                time.sleep(0.05)
+        try:
+            with signals_deferred():
+                yield
+        finally:
+            fcntl.flock(turn, fcntl.LOCK_UN)
 
     def prepare(self) -> None:
         """Make the data folder, unless a whole one is there; one that is not whole is moved aside."""
@@ -113,9 +132,9 @@ class PostgresCluster:
             self._say("Using the PostgreSQL that an earlier run left behind.")
             return
         self._say("Starting PostgreSQL …")
-        if server is not None and _is_alive(server.pid):
-            # The pid belongs to somebody else by now, which the server could not tell from one of its own. That of a
-            # dead process stays: by it the server finds out whether others of its processes are still there.
+        if server is not None and server.is_somebody_else:
+            # PostgreSQL could not tell that process from one of its own. The pid of a dead one stays: by what stands
+            # beside it the server finds out whether others of its processes are still there.
             (self.data / "postmaster.pid").unlink()
         for attempt in range(1, _START_ATTEMPTS + 1):
             if self._pg_ctl(
@@ -141,12 +160,16 @@ class PostgresCluster:
             if time.monotonic() > deadline:
                 raise StartError(f"The PostgreSQL over {self.folder} does not get ready; see {self.log}.")
             time.sleep(0.05)
-        address = PostgresAddress("127.0.0.1", server.port, _USER, database, self._password_file.read_text().strip())
-        _create_database(address)
+        password = self._password_file.read_text().strip()
+        address = PostgresAddress("127.0.0.1", server.port, _USER, database, password)
+        try:
+            _create_database(address)
+        except psycopg.Error as error:
+            raise StartError(f"The PostgreSQL over {self.folder} cannot be used: {error}") from error
         return address
 
     def _is_whole(self) -> bool:
-        return (self.data / "PG_VERSION").is_file() and (self.data / "global" / "pg_control").is_file()
+        return all((self.data / part).is_file() for part in ("PG_VERSION", "global/pg_control", "password"))
 
     def _check_fits(self) -> None:
         if not changes_user() and (owner := self.data.stat().st_uid) != os.geteuid():
@@ -159,19 +182,19 @@ class PostgresCluster:
 
     def _make(self, unfinished: Path) -> None:
         self._say("Creating the database's data folder (once, a few seconds) …")
-        self._password_file.touch(mode=0o600)
-        self._password_file.write_text(secrets.token_urlsafe(24) + "\n")
+        password = self.folder / "password.new"
+        password.touch(mode=0o600)
+        password.write_text(secrets.token_urlsafe(24) + "\n")
         if changes_user():
-            for path in (self.folder, self._password_file):
+            for path in (self.folder, password):
                 shutil.chown(path, "nobody", "nogroup")
-        arguments = ("-U", _USER, "-A", "scram-sha-256", f"--pwfile={self._password_file}", "-E", "UTF8", "--locale=C")
+        arguments = ("-U", _USER, "-A", "scram-sha-256", f"--pwfile={password}", "-E", "UTF8", "--locale=C")
         made = self._run(postgres_binaries() / "initdb", "-D", unfinished, "-k", *arguments)
         if made.returncode != 0:
             complaint = (made.stderr.strip().splitlines() or ["it gave no reason"])[-1]
-            hint = (
-                " The user nobody, who runs it here, must reach the folder and the programs." if changes_user() else ""
-            )
+            hint = " The user nobody must be able to reach it, and PostgreSQL's programs." if changes_user() else ""
             raise StartError(f"The data folder {self.data} cannot be made: {complaint}.{hint}")
+        password.rename(unfinished / "password")
         unfinished.rename(self.data)
 
     def _server_options(self) -> str:
@@ -188,7 +211,9 @@ class PostgresCluster:
         except (OSError, IndexError, ValueError):
             return None
         is_ready = lines[_STATUS_LINE:] != [] and lines[_STATUS_LINE].strip() == "ready"
-        return _Server(pid, port, is_ready, str(self.data) in _command_of(pid))
+        is_postgres = "postgres" in _command_of(pid)
+        is_ours = is_postgres and _works_in(pid, self.data)
+        return _Server(pid, port, is_ready, is_ours, is_somebody_else=_is_alive(pid) and not is_postgres)
 
     def _pg_ctl(self, action: str, *arguments: str) -> bool:
         return self._run(postgres_binaries() / "pg_ctl", action, "-D", self.data, *arguments).returncode == 0
@@ -231,6 +256,7 @@ class _Server:
     port: int
     is_ready: bool
     is_ours: bool
+    is_somebody_else: bool
 
 
 def _command_of(pid: int) -> str:
@@ -241,6 +267,32 @@ def _command_of(pid: int) -> str:
             return ""
     command = ["ps", "-o", "command=", "-p", str(pid)]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+
+def _works_in(pid: int, data: Path) -> bool:
+    """Whether a process's current folder is this one, as a postmaster's is its data, however the path is spelled."""
+    try:
+        return Path(f"/proc/{pid}/cwd").samefile(data)
+    except OSError:
+        return str(data) in _command_of(pid)
+
+
+def _locks_alone(file: IO[str]) -> bool:
+    """Lock a file for this process alone; False where another holds it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _check_for_the_shell(*paths: Path) -> None:
+    """Refuse paths of which pg_ctl's shell would make something else."""
+    for path in paths:
+        if odd := sorted(set(str(path)) & set('$`"\\\n')):
+            raise StartError(
+                f"PostgreSQL cannot be run from {path}, because of {' '.join(map(repr, odd))} in its path."
+            )
 
 
 def _is_alive(pid: int) -> bool:

@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api_server.exceptions import NotAuthenticatedError
 from api_server.identity import Authenticator, Principal, credentials_from_header
+from api_server.middlewares.route_path import route_path
 from api_server.problem_details import problem_response
 
 
@@ -41,8 +42,7 @@ class CustomAuthenticationMiddleware:
         await self.app(scope, receive, send)
 
     def _is_public(self, scope: Scope) -> bool:
-        # Of the scope: a URL rebuilt from the Host header could be made to name another path.
-        return scope.get("method") in ("GET", "HEAD") and scope["path"] in self.public_paths
+        return scope.get("method") in ("GET", "HEAD") and route_path(scope) in self.public_paths
 
     def _refuse(self, error: NotAuthenticatedError) -> ASGIApp:
         headers = {"WWW-Authenticate": self.authenticator.challenge}

@@ -7,11 +7,16 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api_server.middlewares.route_path import route_path
 from api_server.problem_details import problem_response
 
 _CORRELATION_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+# What nginx made customary for a client that left before its answer.
+_CLIENT_CLOSED_REQUEST = 499
 
 log = structlog.get_logger("api_server.request")
 
@@ -43,13 +48,16 @@ class LogContextMiddleware:
         started = time.perf_counter()
         try:
             await self.app(scope, receive, answer.send)
+        except ClientDisconnect:
+            answer.status = _CLIENT_CLOSED_REQUEST
+        # The edge: whatever went wrong inside, the client gets an answer with an id, and the log has it.
         except Exception:
             log.exception("request failed", path=scope["path"], error_id=request_id)
             await _answer_failure(scope, receive, answer, request_id)
         self._write_line(scope, answer, time.perf_counter() - started)
 
     def _write_line(self, scope: Scope, answer: "_Answer", seconds: float) -> None:
-        write = log.debug if scope["path"] in self.quiet_paths else log.info
+        write = log.debug if route_path(scope) in self.quiet_paths else log.info
         event = "request answered" if scope["type"] == "http" else "socket closed"
         write(
             event,

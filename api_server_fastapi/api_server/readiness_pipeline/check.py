@@ -4,9 +4,10 @@ import asyncio
 import inspect
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import cast
 
 
 class CheckStatus(StrEnum):
@@ -30,14 +31,15 @@ class ReadinessCheckResult:
 
 
 class ReadinessCheck(ABC):
-    """One question, answered by `_execute`, which may be a coroutine or a plain (then threaded) function."""
+    """One question, answered by `_execute`, a coroutine function or a plain one, which then runs in a thread."""
 
     def __init__(self, name: str, *, timeout: float = 3.0) -> None:
         self.name = name
         self.timeout = timeout
+        self._thread: asyncio.Future[ReadinessCheckResult] | None = None
 
     @abstractmethod
-    def _execute(self) -> ReadinessCheckResult | Awaitable[ReadinessCheckResult]:
+    def _execute(self) -> ReadinessCheckResult | Coroutine[object, object, ReadinessCheckResult]:
         """Answer by `success`, `warning`, `not_applicable` or `failed`; raising counts as failed."""
 
     async def run(self) -> ReadinessCheckResult:
@@ -53,12 +55,16 @@ class ReadinessCheck(ABC):
         return replace(result, duration_ms=round((time.perf_counter() - started) * 1000, 3))
 
     async def _awaited(self) -> ReadinessCheckResult:
-        if inspect.iscoroutinefunction(self._execute):
-            result = await self._execute()
-        else:
-            result = await asyncio.to_thread(self._execute)
-        assert isinstance(result, ReadinessCheckResult)
-        return result
+        execute = self._execute
+        if inspect.iscoroutinefunction(execute):
+            result: ReadinessCheckResult = await execute()
+            return result
+        # A thread cannot be stopped: one that hangs must not be joined by another at each run.
+        if self._thread is not None and not self._thread.done():
+            return self.failed("the previous run has not ended")
+        plain = cast("Callable[[], ReadinessCheckResult]", execute)
+        self._thread = asyncio.ensure_future(asyncio.to_thread(plain))
+        return await asyncio.shield(self._thread)
 
     def success(self, message: str, details: Mapping[str, str] | None = None) -> ReadinessCheckResult:
         return ReadinessCheckResult(self.name, CheckStatus.SUCCESS, message, details or {})

@@ -53,9 +53,9 @@ class ReadinessReport:
 
     @property
     def failing(self) -> dict[str, str]:
-        """The failed checks, each with its message."""
+        """The failed checks, each with its message and what operators should know beyond it."""
         return {
-            result.name: result.message
+            result.name: "; ".join([result.message, *result.details.values()])
             for stage in self.stages
             for result in stage.results
             if result.status is CheckStatus.FAILED

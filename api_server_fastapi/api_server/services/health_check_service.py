@@ -23,8 +23,9 @@ class HealthCheckService:
         self._made_at = 0.0
 
     @property
-    def report(self) -> ReadinessReport | None:
-        """The newest report; None before the first one."""
+    def report(self) -> ReadinessReport:
+        """The newest report. `refreshing` makes the first one before anybody can ask."""
+        assert self._report is not None
         return self._report
 
     @property

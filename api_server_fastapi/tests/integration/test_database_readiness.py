@@ -9,7 +9,6 @@ import pytest
 from api_server.checks.database_health_check import DatabaseHealthCheck
 from api_server.checks.pipeline_builders import server_pipeline
 from api_server.database.connection import create_engine
-from api_server.exceptions import SettingsError
 from api_server.local.postgres import PostgresAddress
 from api_server.readiness_pipeline import CheckStatus, ReadinessState
 from api_server.testing import RunningCluster
@@ -85,12 +84,6 @@ async def test_a_database_that_is_frozen_does_not_hold_the_report(unused_tcp_por
         gc.collect()
         async with asyncio.timeout(4):
             await given_up.wait()
-
-
-@pytest.mark.parametrize("url", ["mysql://x", "postgresql", "x"])
-def test_another_kind_of_url_is_refused(url: str) -> None:
-    with pytest.raises(SettingsError, match="should begin with postgresql://"):
-        create_engine(url)
 
 
 def test_the_fixture_is_a_real_server(postgres: PostgresAddress) -> None:

@@ -93,7 +93,7 @@ def test_it_listens_on_loopback_and_asks_for_the_password(folder: Path, said: li
         with pytest.raises(psycopg.OperationalError, match="password"):
             psycopg.connect(address.url.replace(address.password, "guess"))
         assert address.password not in repr(address)
-        assert (folder / "password").stat().st_mode & 0o077 == 0
+        assert (folder / "data" / "password").stat().st_mode & 0o077 == 0
 
 
 def test_a_second_process_shares_the_server_and_leaves_it_running(folder: Path, said: list[str]) -> None:
@@ -132,7 +132,7 @@ def test_a_pid_that_belongs_to_somebody_else_by_now_is_no_obstacle(folder: Path,
         assert answers(address)
 
 
-@pytest.mark.parametrize("missing", ["PG_VERSION", "global/pg_control"])
+@pytest.mark.parametrize("missing", ["PG_VERSION", "global/pg_control", "password"])
 def test_an_incomplete_data_folder_is_kept_aside(folder: Path, said: list[str], missing: str) -> None:
     with running(folder, said):
         pass

@@ -13,7 +13,7 @@ def test_an_application_is_found_by_module_and_attribute() -> None:
 @pytest.mark.parametrize(
     ("path", "says"),
     [
-        ("no.such:APP", "there is no module no"),
+        ("no.such:APP", "whose import fails: No module named 'no'"),
         ("api_server.foundation:APP", "api_server.foundation has no Application called 'APP'"),
         ("api_server.foundation:version", "api_server.foundation has no Application called 'version'"),
     ],

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 from api_server.readiness_pipeline import (
@@ -25,7 +25,7 @@ class Check(ReadinessCheck):
         super().__init__(name, timeout=0.1)
         self._answer = answer
 
-    def _execute(self) -> ReadinessCheckResult | Awaitable[ReadinessCheckResult]:
+    def _execute(self) -> ReadinessCheckResult:
         return self._answer(self)
 
 

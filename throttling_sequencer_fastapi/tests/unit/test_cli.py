@@ -55,8 +55,8 @@ def test_a_seed_makes_the_plan_repeatable() -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "says"),
     [
-        (["-"], "not json", "is not acceptable: Invalid JSON"),
-        (["-"], "{}", "player_units is not acceptable: Field required"),
+        (["-"], "not json", "body should be valid JSON"),
+        (["-"], "{}", "player_units is required"),
         (["-"], '{"player_units": [], "enemy_units": []}', "player_units should hold at least one unit"),
         (["/no/such/file"], "", "/no/such/file cannot be read: No such file or directory"),
         (["-", "--strategy", "magic"], GAME_STATE.read_text(), "strategy should be one of genetic, random"),

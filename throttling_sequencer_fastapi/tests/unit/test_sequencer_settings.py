@@ -28,12 +28,27 @@ def test_variables_reach_the_genetic_configuration(monkeypatch: pytest.MonkeyPat
     ("variable", "value", "says"),
     [
         ("SEQUENCER_TIMEOUT_MS", "soon", "SEQUENCER_TIMEOUT_MS is 'soon', and should be a valid integer"),
+        ("SEQUENCER_TIMEOUT_MS", "0", "SEQUENCER_TIMEOUT_MS should be a number from 1 to 600000."),
         ("SEQUENCER_PATH_FINDER", "magic", "should be 'genetic' or 'random'"),
-        ("SEQUENCER_THROTTLE_RANGE", "1", "SEQUENCER_THROTTLE_RANGE is '1'"),
-        ("SEQUENCER_THROTTLE_RANGE", "5,1", "SEQUENCER_THROTTLE_RANGE should be two integers, the lower first"),
-        ("SEQUENCER_POPULATION_SIZE", "29", "SEQUENCER_POPULATION_SIZE should be at least SEQUENCER_BEST_PARENTS +"),
+        (
+            "SEQUENCER_THROTTLE_RANGE",
+            "1",
+            "SEQUENCER_THROTTLE_RANGE is '1', and may be: lowest and highest throttle of a step, as 0,300.",
+        ),
+        (
+            "SEQUENCER_THROTTLE_RANGE",
+            "5,1",
+            "SEQUENCER_THROTTLE_RANGE should be two integers, the lower first, within ±1000000.",
+        ),
+        ("SEQUENCER_POPULATION_SIZE", "29", "SEQUENCER_POPULATION_SIZE should be at least best_parents + worst_"),
         ("SEQUENCER_TIMEOUT", "1000", "SEQUENCER_TIMEOUT is not a variable of this service; SEQUENCER_* may be"),
-        ("PICCOLO_DB_PORT", "70000", "PICCOLO_DB_PORT is '70000', and should be less than or equal to 65535"),
+        (
+            "PICCOLO_DB_PORT",
+            "70000",
+            "PICCOLO_DB_PORT is '70000', and may be: port, or one for each host separated by commas.",
+        ),
+        ("PICCOLO_DB_PORT", "a,b", "PICCOLO_DB_PORT is 'a,b', and may be: port, or one for each host"),
+        ("PICCOLO_DB_HOST", ",", "PICCOLO_DB_HOST is ',', and may be: host, or several separated by commas"),
         ("PICCOLO_DB_PORT", "1,2", "PICCOLO_DB_PORT should hold one port, or one for each host"),
         ("PICCOLO_DB_HOSTS", "a", "PICCOLO_DB_HOSTS is not a variable"),
     ],
@@ -52,8 +67,8 @@ def test_a_variable_that_makes_no_sense_is_named(
     ("host", "port", "url"),
     [
         ("db", "5433", "postgresql://us%40er:p%3A%2Fw@db:5433/name"),
-        ("a,b", "1,2", "postgresql://us%40er:p%3A%2Fw@a:1,b:2/name"),
-        ("a, b", "7", "postgresql://us%40er:p%3A%2Fw@a:7,b:7/name"),
+        ("a,b", "1,2", "postgresql://us%40er:p%3A%2Fw@a:1,b:2/name?target_session_attrs=read-write"),
+        ("a, b", "7", "postgresql://us%40er:p%3A%2Fw@a:7,b:7/name?target_session_attrs=read-write"),
     ],
 )
 def test_the_database_has_one_url(monkeypatch: pytest.MonkeyPatch, host: str, port: str, url: str) -> None:

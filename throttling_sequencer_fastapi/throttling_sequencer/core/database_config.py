@@ -4,7 +4,7 @@ from typing import Annotated, Any, Self
 from urllib.parse import quote
 
 from api_server.settings import settings_config
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 
@@ -12,6 +12,7 @@ def _comma_separated(value: Any) -> Any:  # noqa: ANN401 - whatever the environm
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+Host = Annotated[str, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
@@ -20,7 +21,7 @@ class PiccoloDBConfig(BaseSettings):
 
     model_config = settings_config("PICCOLO_DB_")
 
-    host: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    host: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
         default=(), description="host, or several separated by commas; unset: no database"
     )
     port: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
@@ -44,4 +45,6 @@ class PiccoloDBConfig(BaseSettings):
         ports = self.port * len(self.host) if len(self.port) == 1 else self.port
         hosts = ",".join(f"{quote(host, safe='')}:{port}" for host, port in zip(self.host, ports, strict=True))
         login = f"{quote(self.user, safe='')}:{quote(self.password.get_secret_value(), safe='')}"
-        return f"postgresql://{login}@{hosts}/{quote(self.database, safe='')}"
+        # Of several hosts, the one that takes writes.
+        which = "?target_session_attrs=read-write" if len(self.host) > 1 else ""
+        return f"postgresql://{login}@{hosts}/{quote(self.database, safe='')}{which}"

@@ -1,13 +1,15 @@
 """`SEQUENCER_*`: what an operator may decide about planning."""
 
 import os
+from dataclasses import fields
 from typing import Annotated, Any, Literal, Self
 
 from api_server.settings import settings_config
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
-THROTTLE_LIMIT = 1_000_000
+from throttling_sequencer.domain.errors import InvalidValueError
+from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 
 
 def _two_integers(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
@@ -29,31 +31,31 @@ class SequencerSettings(BaseSettings):
     )
     lane_waiting: int = Field(default=32, ge=0, le=100_000, description="plans that may wait for a process")
 
-    population_size: int = Field(default=600, ge=2, le=100_000, description="plans in a generation")
-    generations: int = Field(default=300, ge=1, le=1_000_000, description="generations of a search at most")
-    mutation_rate: float = Field(default=0.1, ge=0, le=1, description="how often a new plan mutates once more")
-    best_parents: int = Field(default=20, ge=1, le=100_000, description="best plans kept as parents")
-    worst_parents: int = Field(default=10, ge=0, le=100_000, description="other plans taken as parents")
-    speed_threshold: float = Field(default=5.0, ge=0, le=1e9, description="final speed that costs nothing")
+    population_size: int = Field(default=600, description="plans in a generation")
+    generations: int = Field(default=300, description="generations of a search at most")
+    mutation_rate: float = Field(default=0.1, description="how often a new plan mutates once more")
+    best_parents: int = Field(default=20, description="best plans kept as parents")
+    worst_parents: int = Field(default=10, description="other plans taken as parents")
+    speed_threshold: float = Field(default=5.0, description="final speed that costs nothing")
     throttle_range: Annotated[tuple[int, int], NoDecode, BeforeValidator(_two_integers)] = Field(
         default=(0, 300), description="lowest and highest throttle of a step, as 0,300"
     )
-    max_sequence_length: int = Field(default=100, ge=1, le=10_000, description="steps of a plan at most")
-    distance_weight: float = Field(default=1.0, ge=0, le=1e6, description="cost of a unit of distance missed")
-    speed_weight: float = Field(default=0.5, ge=0, le=1e6, description="cost of a unit of excess final speed")
-    length_weight: float = Field(default=0.01, ge=0, le=1e6, description="cost of a step")
-    nonzero_weight: float = Field(default=0.01, ge=0, le=1e6, description="cost of a step with a throttle")
-    timeout_ms: int = Field(default=1000, ge=1, le=600_000, description="milliseconds of a search at most")
+    max_sequence_length: int = Field(default=100, description="steps of a plan at most")
+    distance_weight: float = Field(default=1.0, description="cost of a unit of distance missed")
+    speed_weight: float = Field(default=0.5, description="cost of a unit of excess final speed")
+    length_weight: float = Field(default=0.01, description="cost of a step")
+    nonzero_weight: float = Field(default=0.01, description="cost of a step with a throttle")
+    timeout_ms: int = Field(default=1000, description="milliseconds of a search at most")
 
     @model_validator(mode="after")
-    def _values_fit_together(self) -> Self:
-        low, high = self.throttle_range
-        if not -THROTTLE_LIMIT <= low <= high <= THROTTLE_LIMIT:
-            raise ValueError(
-                f"SEQUENCER_THROTTLE_RANGE should be two integers, the lower first, within ±{THROTTLE_LIMIT}."
-            )
-        if self.best_parents + self.worst_parents > self.population_size:
-            raise ValueError(
-                "SEQUENCER_POPULATION_SIZE should be at least SEQUENCER_BEST_PARENTS + SEQUENCER_WORST_PARENTS."
-            )
+    def _keeps_the_rules_of_the_domain(self) -> Self:
+        try:
+            _ = self.genetic_configuration
+        except InvalidValueError as error:
+            raise ValueError(f"SEQUENCER_{error.field.upper()} {error.rule}.") from error
         return self
+
+    @property
+    def genetic_configuration(self) -> GeneticConfiguration:
+        """The settings of the search and the objective, as the domain has them."""
+        return GeneticConfiguration(**{field.name: getattr(self, field.name) for field in fields(GeneticConfiguration)})

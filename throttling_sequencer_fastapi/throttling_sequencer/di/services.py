@@ -1,7 +1,7 @@
 """Which implementation stands for which type. Swapping one is a change of this file alone."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import svcs
@@ -30,26 +30,26 @@ class Limits:
     strategies: tuple[str, ...]
 
 
-def adjust_registry(registry: ServiceRegistry) -> None:
-    """Register everything that a server needs."""
-    register_planning(registry)
-    register_lane(registry)
+def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
+    """Register everything that a server needs; `swaps` register other implementations of what planning needs.
+
+    The parts of planning are module-level functions: the planning processes register them too.
+    """
+    parts = (register_planning, *swaps)
+    for part in parts:
+        part(registry)
+    registry.register_singleton(PlanningLane, partial(_lane, parts))
+    registry.register_factory(PlanningLimits, _limits)
+    registry.register_factory(Planning, svcs.autowire(Planning))
 
 
 def register_planning(registry: ServiceRegistry) -> None:
     """Register what planning itself needs: enough for a script or a planning process."""
     settings = SequencerSettings()
     registry.register_value(SequencerSettings, settings)
-    registry.register_value(GeneticConfiguration, _genetic_configuration(settings))
+    registry.register_value(GeneticConfiguration, settings.genetic_configuration)
     registry.register_factory(PathFinder, svcs.autowire(STRATEGIES[settings.path_finder]))
     registry.register_factory(ThrottleStepsService, svcs.autowire(ThrottleStepsService))
-
-
-def register_lane(registry: ServiceRegistry) -> None:
-    """Register the lane, and the planning that faces call."""
-    registry.register_singleton(PlanningLane, _lane)
-    registry.register_factory(PlanningLimits, _limits)
-    registry.register_factory(Planning, svcs.autowire(Planning))
 
 
 def lane_planner(*parts: Part) -> Callable[[PlanningTask], list[UnitGoal]]:
@@ -74,15 +74,11 @@ def use_strategy(container: svcs.Container, strategy: str) -> None:
     container.register_local_factory(PathFinder, svcs.autowire(STRATEGIES[strategy]))
 
 
-def _lane(svcs_container: svcs.Container) -> PlanningLane:
+def _lane(parts: Sequence[Part], svcs_container: svcs.Container) -> PlanningLane:
     settings = svcs_container.get(SequencerSettings)
-    planner = partial(lane_planner, register_planning)
+    planner = partial(lane_planner, *parts)
     return ProcessLane(planner, workers=settings.lane_workers, max_waiting=settings.lane_waiting)
 
 
 def _limits(svcs_container: svcs.Container) -> PlanningLimits:
     return Limits(svcs_container.get(SequencerSettings).max_units, tuple(STRATEGIES))
-
-
-def _genetic_configuration(settings: SequencerSettings) -> GeneticConfiguration:
-    return GeneticConfiguration(**{field.name: getattr(settings, field.name) for field in fields(GeneticConfiguration)})

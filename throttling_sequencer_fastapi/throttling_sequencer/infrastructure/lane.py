@@ -4,12 +4,12 @@ import asyncio
 import math
 import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Semaphore
+
+from api_server.processes import when_parent_ends
 
 from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTask
 from throttling_sequencer.domain.game import UnitGoal
@@ -58,25 +58,28 @@ class ProcessLane:
         self._admitted += 1
         try:
             pool = await self._usable_pool()
-            try:
-                return await asyncio.get_running_loop().run_in_executor(pool, _plan, task)
-            except BrokenProcessPool as error:
-                await self._replace(pool)
-                raise LaneBrokenError from error
-        finally:
-            self._admitted -= 1
+            future = pool.submit(_plan, task)
+        except BaseException:
+            self._leave()
+            raise
+        # A place is free when its task is done, not when its caller is gone: the process goes on with it.
+        loop = asyncio.get_running_loop()
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+        try:
+            return await asyncio.wrap_future(future)
+        except BrokenProcessPool as error:
+            await self._usable_pool()
+            raise LaneBrokenError from error
 
-    async def _replace(self, broken: ProcessPoolExecutor) -> None:
-        # The first of the tasks that broke together sees to it; the others find the new pool.
-        if self._pool is broken:
-            self._pool = None
-        await self._usable_pool()
+    def _leave(self) -> None:
+        self._admitted -= 1
 
     async def _usable_pool(self) -> ProcessPoolExecutor:
+        """Return the pool; where a process of it was killed, a new one, made by the first who asks."""
         async with self._starting:
             if self._is_closed:
                 raise LaneBrokenError
-            if self._pool is None:
+            if self._pool is None or not _is_usable(self._pool):
                 try:
                     self._pool = await asyncio.to_thread(self._new_pool)
                 except BrokenProcessPool as error:
@@ -98,16 +101,24 @@ class ProcessLane:
         return pool
 
 
+def _is_usable(pool: ProcessPoolExecutor) -> bool:
+    try:
+        pool.submit(int).cancel()
+    except BrokenProcessPool:
+        return False
+    return True
+
+
 _planner: Planner | None = None
 
 
 def _prepare(make_planner: Callable[[], Planner], prepared: Semaphore) -> None:
     """Make this process a planning process."""
     global _planner  # noqa: PLW0603 - one planner per process; the pool offers no other place for it
-    # Ctrl-C reaches every process of the terminal; this one ends when its parent says so.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Signals reach every process of a session, as Ctrl-C does; this one ends when its parent says so, or is gone.
+    os.setsid()
+    when_parent_ends(lambda: os._exit(1))
     os.nice(_NICENESS)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
     _planner = make_planner()
     prepared.release()
 
@@ -115,11 +126,3 @@ def _prepare(make_planner: Callable[[], Planner], prepared: Semaphore) -> None:
 def _plan(task: PlanningTask) -> list[UnitGoal]:
     assert _planner is not None
     return _planner(task)
-
-
-def _end_with_parent() -> None:
-    """Leave nothing behind when the parent is killed and cannot say so."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

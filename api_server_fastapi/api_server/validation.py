@@ -1,0 +1,45 @@
+"""Says in one way what pydantic found wrong, wherever the value came from."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+
+class FieldProblem(TypedDict):
+    """An input field and the rule that it breaks."""
+
+    field: str
+    rule: str
+
+
+def field_problems(errors: Sequence[Mapping[str, Any]], *, within: int = 0) -> list[FieldProblem]:
+    """Translate the errors of a pydantic validation, whose locations begin with `within` parts that are no fields.
+
+    Neither the input nor the context of an error is repeated: they may be large, and may be what JSON cannot carry.
+    """
+    return [_problem(error["type"], tuple(error["loc"]), error["msg"], within) for error in errors]
+
+
+def _problem(kind: str, location: tuple[str | int, ...], message: str, within: int) -> FieldProblem:
+    if kind == "json_invalid":
+        return {"field": "body", "rule": "should be valid JSON"}
+    return {"field": _path(location[within:]) or "body", "rule": _rule(kind, message)}
+
+
+def _path(location: Sequence[str | int]) -> str:
+    """Write a location as a path, `('units', 0, 'mass')` as `units[0].mass`."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+def _rule(kind: str, message: str) -> str:
+    match kind:
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "is not a field of this object"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "should be an object"
+        case _:
+            return message.removeprefix("Input ")

@@ -1,11 +1,13 @@
 """The import rules hold, and each of them can be broken: a contract that cannot fail protects nothing."""
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +30,7 @@ VIOLATIONS = {
     "sql-rooms": (f"{SEQUENCER}/core/settings.py", "import sqlalchemy"),
     "piccolo-room": (f"{SEQUENCER}/application/planning.py", "import asyncpg"),
     "loguru-room": (f"{FOUNDATION}/server.py", "import loguru"),
+    "local-is-no-server": (f"{FOUNDATION}/server.py", "import api_server.local.postgres"),
     "no-cycles": (f"{FOUNDATION}/exceptions.py", "import api_server.settings"),
 }
 
@@ -59,10 +62,56 @@ def test_every_contract_holds(copied_sources: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_contract_has_a_violation_to_try_it_with() -> None:
+ROOMS = {
+    "svcs-at-the-doors": {
+        "api_server.api",
+        "api_server.app",
+        "api_server.graphql",
+        "api_server.services",
+        "throttling_sequencer.di",
+    },
+    "sql-rooms": {"api_server.app", "api_server.checks", "api_server.database", "api_server.services"},
+    "piccolo-room": {"throttling_sequencer.infrastructure"},
+    "loguru-room": {"api_server.logging"},
+    "local-is-no-server": {"api_server.local", "api_server.testing"},
+}
+
+
+@pytest.mark.parametrize("contract", ROOMS)
+def test_a_room_is_closed_to_every_module_but_its_own(contract: str) -> None:
+    """A module that is new is outside until somebody lets it in."""
+    modules = {
+        f"{path.parent.name}.{path.stem}"
+        for package in (FOUNDATION, SEQUENCER)
+        for path in (ROOT / package).iterdir()
+        if path.name not in ("__init__.py", "__pycache__", "py.typed", "configuration")
+    }
+    assert set(contracts()[contract]["source_modules"]) == modules - ROOMS[contract]
+
+
+@pytest.mark.parametrize("package", ["domain", "services", "application"])
+def test_the_core_imports_the_standard_library_only(package: str) -> None:
+    """A contract forbids by name; this allows by name."""
+    own = {"throttling_sequencer.domain", "throttling_sequencer.services", "throttling_sequencer.application"}
+    for file in (ROOT / SEQUENCER / package).rglob("*.py"):
+        for name in imported(file):
+            standard = name.partition(".")[0] in sys.stdlib_module_names
+            assert standard or any(name.startswith(room) for room in own), f"{file} imports {name}"
+
+
+def imported(file: Path) -> list[str]:
+    nodes = list(ast.walk(ast.parse(file.read_text())))
+    plain = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    return plain + [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+
+
+def contracts() -> dict[str, dict[str, Any]]:
     configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    contracts = configuration["tool"]["importlinter"]["contracts"]
-    assert {contract["id"] for contract in contracts} == set(VIOLATIONS)
+    return {contract["id"]: contract for contract in configuration["tool"]["importlinter"]["contracts"]}
+
+
+def test_every_contract_has_a_violation_to_try_it_with() -> None:
+    assert set(contracts()) == set(VIOLATIONS)
 
 
 @pytest.mark.parametrize("contract", VIOLATIONS)

@@ -5,7 +5,9 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,16 @@ import pytest
 from api_server.local.postgres import PostgresCluster
 from api_server.testing import RunningCluster, StartService, clean_environment
 from sequencer_process import MANAGE, ROOT, StartSequencer
+
+BROKEN_APPLICATION = """
+from api_server.application import Application
+
+async def lifespan(app, registry):
+    raise RuntimeError("no start today")
+    yield
+
+APP = Application(name="broken", version="1", lifespan=lifespan)
+"""
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -49,29 +61,88 @@ def test_a_signal_stops_the_server_and_then_its_database(
 
 def test_two_workers_answer_from_an_empty_data_folder(start_sequencer: StartSequencer) -> None:
     sequencer = start_sequencer(UVICORN_WORKERS="2")
-    until_both_started = sequencer.service.wait_until_it_writes
-    until_both_started("Application startup complete")
-    while len(started := [line for line in sequencer.server_log if "startup complete" in line["event"]]) < 2:
-        until_both_started("Application startup complete")
-    assert len(started) == 2
+    deadline = time.monotonic() + 30
+    while sequencer.service.log.count("Application startup complete") < 2:
+        assert time.monotonic() < deadline, sequencer.service.log
+        time.sleep(0.05)
     assert sequencer.client.get("/api/v1/health").status_code == 200
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_server_that_was_killed_breaks_no_later_start(
-    start_sequencer: StartSequencer, game_state: dict[str, Any]
+    start_sequencer: StartSequencer, game_state: dict[str, Any], workers: str
 ) -> None:
-    killed = start_sequencer()
+    killed = start_sequencer(UVICORN_WORKERS=workers)
     assert killed.plan(game_state).status_code == 200
-    planners = psutil.Process(killed.service.process.pid).children(recursive=True)
+    children = psutil.Process(killed.service.process.pid).children(recursive=True)
     killed.service.send(signal.SIGKILL)
     killed.service.wait()
-    assert_gone(planners)
-    again = start_sequencer()
+    assert_gone(children)
+    again = start_sequencer(UVICORN_PORT=killed.url.rpartition(":")[2])
     assert "Using the PostgreSQL that an earlier run left behind." in again.service.log
     assert again.client.get("/readyz").json()["state"] == "operational"
     postmaster = postmaster_of(again.data)
     assert again.service.stop() == 0
     assert_gone([postmaster])
+
+
+def test_a_restart_while_the_old_server_ends_has_a_database(
+    start_sequencer: StartSequencer, game_state: dict[str, Any]
+) -> None:
+    old = start_sequencer(SEQUENCER_TIMEOUT_MS="2000")
+    with ThreadPoolExecutor(1) as client:
+        plan = client.submit(old.plan, game_state)
+        old.service.wait_until_it_writes("Application startup complete")
+        new = start_sequencer(wait=False)
+        old.service.send(signal.SIGTERM)
+        assert plan.result().status_code == 200
+    assert old.service.wait() == 0
+    new.service.wait_until_it_answers(f"{new.url}/livez")
+    assert new.client.get("/readyz").json()["state"] == "operational"
+
+
+def test_the_embedded_database_may_stop_and_come_back(
+    start_sequencer: StartSequencer, game_state: dict[str, Any]
+) -> None:
+    sequencer = start_sequencer(SEQUENCER_TIMEOUT_MS="50")
+    port = int((sequencer.data / "postgres/data/postmaster.pid").read_text().splitlines()[3])
+    database = PostgresCluster(sequencer.data / "postgres", say=lambda text: None, port=port)
+    database.stop()
+    sequencer.service.wait_until_it_writes('"state": "degraded"')
+    assert sequencer.plan(game_state).status_code == 200
+    sequencer.service.output.write_text("")
+    database.start()
+    sequencer.service.wait_until_it_writes('"state": "operational"')
+    assert sequencer.service.stop() == 0
+
+
+@pytest.mark.parametrize("as_it_starts", [True, False])
+def test_a_terminal_that_hangs_up_leaves_nothing_behind(start_sequencer: StartSequencer, as_it_starts: bool) -> None:
+    sequencer = start_sequencer(wait=not as_it_starts)
+    if as_it_starts:
+        sequencer.service.wait_until_it_writes("Starting PostgreSQL")
+    processes = family(sequencer.service.process.pid)
+    sequencer.service.send(signal.SIGHUP)
+    assert sequencer.service.wait() == 0, sequencer.service.log
+    assert_gone(processes)
+    assert not (sequencer.data / "postgres" / "data" / "postmaster.pid").exists()
+
+
+def test_a_change_of_the_sources_is_served_after_a_reload(
+    start_sequencer: StartSequencer, no_database: dict[str, str]
+) -> None:
+    sequencer = start_sequencer(**no_database, UVICORN_RELOAD="true")
+    watched = next(line["event"] for line in sequencer.server_log if "Will watch" in line["event"])
+    assert str(ROOT / "throttling_sequencer_fastapi" / "throttling_sequencer") in watched
+    assert str(ROOT / "api_server_fastapi" / "api_server") in watched
+    assert sequencer.service.stop() == 0
+
+
+def test_probes_need_no_identity_behind_a_proxy_that_serves_a_path(start_sequencer: StartSequencer) -> None:
+    sequencer = start_sequencer(ENV_TYPE="production", UVICORN_ROOT_PATH="/svc")
+    for path in ("/livez", "/readyz"):
+        assert sequencer.client.get(path).status_code == 200
+    assert sequencer.client.get("/version").status_code == 401
 
 
 def test_plans_go_on_without_the_database_and_readiness_says_so(
@@ -172,10 +243,19 @@ class TestStartsThatFail:
     def test_an_env_file_that_is_not_there(self, tmp_path: Path) -> None:
         assert self.fails(tmp_path, "--env-file", "none.env") == "The env file none.env does not exist.\n"
 
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_app_that_does_not_start(self, tmp_path: Path, workers: str) -> None:
+        (tmp_path / "broken.py").write_text(BROKEN_APPLICATION)
+        environment = clean_environment(API_SERVER_APP="broken:APP", UVICORN_WORKERS=workers, PYTHONPATH=str(tmp_path))
+        command: list[str | Path] = [Path(sys.executable).with_name("api-server"), "--port", "0"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 3
+
     def test_an_application_that_is_not_there(self, tmp_path: Path) -> None:
         command: list[str | Path] = [Path(sys.executable).with_name("api-server"), "--app", "no.such:APP"]
         done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (2, "API_SERVER_APP names no.such:APP, but there is no module no.\n")
+        assert done.returncode == 2
+        assert done.stderr == "API_SERVER_APP names no.such:APP, whose import fails: No module named 'no'.\n"
 
     def test_without_the_environment_it_says_how_to_make_one(self, tmp_path: Path) -> None:
         done = subprocess.run([sys.executable, "-S", "-I", MANAGE], capture_output=True, text=True, check=False)
@@ -240,8 +320,9 @@ def test_a_development_identity_on_a_public_address_is_warned_of(
     assert "development identity on a public address: everybody is believed" in service.log
 
 
-def test_an_ordinary_user_s_terminal_may_hang_up(start_sequencer: StartSequencer, no_database: dict[str, str]) -> None:
-    """Ctrl-C in a terminal reaches every process of the group at once; only the first decides what happens."""
+def test_ctrl_c_reaches_the_whole_group_and_one_process_decides(
+    start_sequencer: StartSequencer, no_database: dict[str, str]
+) -> None:
     sequencer = start_sequencer(**no_database)
     processes = family(sequencer.service.process.pid)
     os.killpg(sequencer.service.process.pid, signal.SIGINT)

@@ -1,15 +1,20 @@
 """Plans over REST and GraphQL, as clients get them."""
 
 import json
+import socket
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from sequencer_process import Sequencer, StartSequencer
+from api_server.testing import StartService
+from sequencer_process import ROOT, Sequencer, StartSequencer
 
 JSON = {"Content-Type": "application/json"}
 QUERY = """
@@ -182,6 +187,19 @@ def state_text(field: str, value: str, quote: str) -> str:
     return f"{{{quote}playerUnits{quote}: [{unit}], {quote}enemyUnits{quote}: [{unit}]}}"
 
 
+def test_a_client_that_leaves_while_it_speaks_is_no_error(
+    start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
+) -> None:
+    sequencer = start_sequencer(**no_database, SEQUENCER_TIMEOUT_MS="50")
+    head = "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{"
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", int(sequencer.url.rpartition(":")[2]))) as connection:
+            connection.sendall(head.encode())
+    sequencer.service.wait_until_it_writes('"status": 499')
+    assert "Traceback" not in sequencer.service.log
+    assert sequencer.plan(game_state).status_code == 200
+
+
 def test_plans_in_flight_do_not_hold_up_liveness(
     start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
 ) -> None:
@@ -213,3 +231,17 @@ def test_a_full_lane_refuses_at_once_and_says_when_to_come_back(
         (error,) = sequencer.graphql(QUERY, state=camel(game_state))["errors"]
         assert error["extensions"] == {"code": "LANE_FULL", "retryAfter": 3}
     assert sorted(plan.result().status_code for plan in plans) == [200] * 2 + [503] * 4
+
+
+def test_a_path_finder_is_swapped_by_the_registry_alone(
+    start_service: StartService, game_state: dict[str, Any], unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    """Over REST and through the planning processes, with no change but one more part of the registry."""
+    port = unused_tcp_port_factory()
+    support = ROOT / "throttling_sequencer_fastapi" / "tests" / "support"
+    program = Path(sys.executable).with_name("api-server")
+    command = [program, "--app", "planning_doubles:FULL_THROTTLE", "--port", str(port)]
+    service = start_service(command, PYTHONPATH=str(support))
+    service.wait_until_it_answers(f"http://127.0.0.1:{port}/livez")
+    url = f"http://127.0.0.1:{port}/api/v1/throttle/calculate_throttle_steps"
+    assert httpx2.post(url, json=game_state).json() == [{"coordinate": {"x": 5000, "y": 0}, "throttle": 300}]

@@ -15,6 +15,7 @@ from svcs.fastapi import get_registry
 from api_server.exceptions import NotAuthenticatedError
 from api_server.graphql.context import GraphQLContext
 from api_server.graphql.schema import CodedErrorSchema
+from api_server.graphql.sockets import LegacyHandler, TransportHandler
 from api_server.identity import Authenticator, credentials_from_header
 from api_server.services.registry import ServiceRegistry
 
@@ -25,6 +26,9 @@ def graphql_router(schema: CodedErrorSchema, authenticator: Authenticator) -> Gr
 
 
 class _Router(GraphQLRouter[GraphQLContext, None]):
+    graphql_transport_ws_handler_class = TransportHandler
+    graphql_ws_handler_class = LegacyHandler
+
     def __init__(self, schema: CodedErrorSchema, authenticator: Authenticator) -> None:
         super().__init__(
             schema,

@@ -9,6 +9,7 @@ import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
+from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.tools import merge_types
 from strawberry.types import ExecutionContext
 from strawberry.types.base import get_object_definition
@@ -61,6 +62,9 @@ class CodedErrorSchema(strawberry.Schema):
         if cause is None:
             # Raised by graphql-core itself: in execution it concerns the values given, else the document.
             return {"code": "GRAPHQL_VALIDATION_FAILED"}
+        if isinstance(cause, InvalidOperationTypeError):
+            error.message = f"A {cause.operation_type.value} is not served this way."
+            return {"code": "OPERATION_NOT_ALLOWED"}
         if isinstance(cause, self._visible_errors) and isinstance(cause, CodedError):
             extensions: dict[str, object] = {"code": cause.code}
             if isinstance(cause, FieldError):

@@ -86,16 +86,19 @@ class PostgresCluster:
         except OSError as error:
             raise StartError(f"The data folder {self.folder} cannot be written: {error.strerror}.") from error
         with files[0] as users, files[1] as turn:
-            with self._turn(turn):
-                fcntl.flock(users, fcntl.LOCK_SH)
-                self.prepare()
-                self.start()
+            is_user = False
             try:
+                with self._turn(turn):
+                    fcntl.flock(users, fcntl.LOCK_SH)
+                    is_user = True
+                    self.prepare()
+                    self.start()
                 yield
             finally:
-                with self._turn(turn):
-                    if _locks_alone(users):
-                        self.stop()
+                if is_user:
+                    with self._turn(turn):
+                        if _locks_alone(users):
+                            self.stop()
 
     @contextmanager
     def _turn(self, turn: IO[str]) -> Iterator[None]:
@@ -290,9 +293,7 @@ def _check_for_the_shell(*paths: Path) -> None:
     """Refuse paths of which pg_ctl's shell would make something else."""
     for path in paths:
         if odd := sorted(set(str(path)) & set('$`"\\\n')):
-            raise StartError(
-                f"PostgreSQL cannot be run from {path}, because of {' '.join(map(repr, odd))} in its path."
-            )
+            raise StartError(f"PostgreSQL cannot be run from {path}: its path holds {' '.join(map(repr, odd))}.")
 
 
 def _is_alive(pid: int) -> bool:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -112,6 +113,35 @@ def test_a_server_that_a_killed_owner_left_is_adopted_and_stopped(folder: Path, 
         assert answers(address)
     assert said == ["Using the PostgreSQL that an earlier run left behind."]
     assert not answers(address)
+
+
+@pytest.mark.parametrize("spelling", ["x/../postgres", "link"])
+def test_a_folder_is_the_same_however_its_path_is_spelled(tmp_path: Path, said: list[str], spelling: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "postgres")
+    with other_process(tmp_path / spelling) as (owner, port):
+        owner.kill()
+        owner.wait()
+    with running(tmp_path / "postgres", said) as address:
+        assert address.port == port
+    assert not answers(address)
+
+
+def test_who_comes_while_the_last_one_leaves_gets_a_server(folder: Path) -> None:
+    for _ in range(5):
+        with ThreadPoolExecutor(2) as threads:
+            assert list(threads.map(use_once, [folder] * 2)) == [True, True]
+
+
+def use_once(folder: Path) -> bool:
+    with running(folder, []) as address:
+        return answers(address)
+
+
+def test_a_path_that_a_shell_would_change_is_refused(tmp_path: Path, said: list[str]) -> None:
+    with pytest.raises(StartError, match=r"its path holds '\$'"), running(tmp_path / "$HOME", said):
+        pass
 
 
 def test_a_killed_server_recovers(folder: Path, said: list[str]) -> None:

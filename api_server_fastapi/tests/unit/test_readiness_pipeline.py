@@ -103,6 +103,25 @@ async def test_a_plain_check_does_not_hold_the_loop() -> None:
     assert threads[0] is not threading.main_thread()
 
 
+async def test_a_thread_that_hangs_is_not_joined_by_another() -> None:
+    released = threading.Event()
+    runs: list[int] = []
+
+    def hangs(check: Check) -> ReadinessCheckResult:
+        runs.append(1)
+        released.wait()
+        return check.success("fine")
+
+    check = Check(hangs)
+    messages = [(await check.run()).message for _ in range(3)]
+    assert messages == ["no answer within 0.1 s"] + ["the previous run has not ended"] * 2
+    assert len(runs) == 1
+    released.set()
+    async with asyncio.timeout(5):
+        while (await check.run()).status is not CheckStatus.SUCCESS:
+            await asyncio.sleep(0.01)
+
+
 async def test_the_checks_of_a_stage_run_at_once() -> None:
     def slow(check: Check) -> ReadinessCheckResult:
         time.sleep(0.05)

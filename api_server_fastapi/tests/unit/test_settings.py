@@ -64,8 +64,8 @@ def test_settings_are_frozen() -> None:
             "API_SERVER_APP",
             "nonsense",
             (
-                "API_SERVER_APP is 'nonsense', and may be: the `module:attribute` of the Application to serve; unset: the "
-                "foundation itself."
+                "API_SERVER_APP is 'nonsense', and may be: the `module:attribute` of the Application to serve; "
+                "unset: the foundation itself."
             ),
         ),
         (

@@ -66,6 +66,25 @@ async def test_who_comes_when_no_more_may_wait_is_refused_at_once() -> None:
         await lane.run(task(1))
 
 
+async def test_a_place_is_free_when_its_task_is_done_not_when_its_caller_left() -> None:
+    """A process cannot be called off what it does; whoever comes next would wait behind it unseen."""
+    async with started(workers=1, max_waiting=0) as lane:
+        running = asyncio.create_task(lane.run(task(300)))
+        await asyncio.sleep(0.05)  # until it runs: there is nothing to await
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        with pytest.raises(LaneFullError):
+            await lane.run(task(1))
+        async with asyncio.timeout(5):
+            while True:
+                try:
+                    await lane.run(task(1))
+                    break
+                except LaneFullError:
+                    await asyncio.sleep(0.02)
+
+
 async def test_a_killed_process_breaks_its_plan_and_the_lane_is_rebuilt() -> None:
     async with started(workers=1) as lane:
         pid = (await lane.run(task(1)))[0].throttle

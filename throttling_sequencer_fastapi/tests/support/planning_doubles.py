@@ -3,9 +3,12 @@
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from api_server.services.registry import ServiceRegistry
+from throttling_sequencer.app import SEQUENCER
 from throttling_sequencer.application.planning import PlanningTask
+from throttling_sequencer.di.services import adjust_registry
 from throttling_sequencer.domain.game import Coordinate, UnitGoal
 from throttling_sequencer.domain.navigation import (
     Budget,
@@ -31,6 +34,11 @@ def register_full_throttle(registry: ServiceRegistry) -> None:
     registry.register_factory(PathFinder, FullThrottle)
 
 
+def register_with_full_throttle(registry: ServiceRegistry) -> None:
+    """Register a whole sequencer that plans with it."""
+    adjust_registry(registry, register_full_throttle)
+
+
 def slow_planner() -> Callable[[PlanningTask], list[UnitGoal]]:
     """Answer after as many milliseconds as the task's budget says, with the process' id for a throttle."""
 
@@ -44,3 +52,6 @@ def slow_planner() -> Callable[[PlanningTask], list[UnitGoal]]:
 def broken_planner() -> Callable[[PlanningTask], list[UnitGoal]]:
     """Fail before the first task."""
     raise RuntimeError("no planner today")
+
+
+FULL_THROTTLE = replace(SEQUENCER, register=register_with_full_throttle)

@@ -4,11 +4,10 @@ python throttling_sequencer_fastapi/manage.py [--env-file FILE] [--data FOLDER]
 """
 
 import argparse
-import socket
 import sys
 import threading
-import time
 from contextlib import ExitStack
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,14 +94,17 @@ def _start_database(data: Path, started: ExitStack) -> None:
 
 
 def _announce(config: "UvicornServerConfig", port: int) -> None:
-    """Say where the service is, once it can be reached."""
+    """Say where the service is, once it answers."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 - compared, not bound
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=1).close()
-            break
-        except OSError:
-            time.sleep(0.05)
+    connection = HTTPConnection(host, port)
+    try:
+        # The socket listens already; the answer comes when the service has started.
+        connection.request("GET", "/livez")
+        connection.getresponse()
+    except (OSError, HTTPException):
+        return  # it did not start, and says why itself
+    finally:
+        connection.close()
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     _say(TRY_IT.format(url=url, body=BODY))
 

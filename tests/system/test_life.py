@@ -79,7 +79,7 @@ def test_a_server_that_was_killed_breaks_no_later_start(
     killed.service.wait()
     assert_gone(children)
     again = start_sequencer(UVICORN_PORT=killed.url.rpartition(":")[2])
-    assert "Using the PostgreSQL that an earlier run left behind." in again.service.log
+    assert "Using the PostgreSQL that runs already." in again.service.log
     assert again.client.get("/readyz").json()["state"] == "operational"
     postmaster = postmaster_of(again.data)
     assert again.service.stop() == 0

@@ -132,7 +132,7 @@ class PostgresCluster:
         """Start the server on a free port of loopback, or adopt the one that runs already."""
         server = self._server()
         if server is not None and server.is_ours:
-            self._say("Using the PostgreSQL that an earlier run left behind.")
+            self._say("Using the PostgreSQL that runs already.")
             return
         self._say("Starting PostgreSQL …")
         if server is not None and server.is_somebody_else:
@@ -186,6 +186,7 @@ class PostgresCluster:
     def _make(self, unfinished: Path) -> None:
         self._say("Creating the database's data folder (once, a few seconds) …")
         password = self.folder / "password.new"
+        password.unlink(missing_ok=True)
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24) + "\n")
         if changes_user():

@@ -111,7 +111,7 @@ def test_a_server_that_a_killed_owner_left_is_adopted_and_stopped(folder: Path, 
     with running(folder, said) as address:
         assert address.port == port
         assert answers(address)
-    assert said == ["Using the PostgreSQL that an earlier run left behind."]
+    assert said == ["Using the PostgreSQL that runs already."]
     assert not answers(address)
 
 

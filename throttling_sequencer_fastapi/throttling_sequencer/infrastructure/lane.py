@@ -59,6 +59,9 @@ class ProcessLane:
         try:
             pool = await self._usable_pool()
             future = pool.submit(_plan, task)
+        except BrokenProcessPool as error:
+            self._leave()
+            raise LaneBrokenError from error
         except BaseException:
             self._leave()
             raise

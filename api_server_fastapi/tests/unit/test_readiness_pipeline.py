@@ -77,6 +77,11 @@ async def test_nothing_runs_after_a_critical_stage_that_failed() -> None:
     assert report.failing == {"check 0": "broken"}
 
 
+async def test_a_stage_that_is_not_critical_stops_nothing() -> None:
+    report = await ReadinessPipeline([stage(bad), stage(good)]).run()
+    assert [stage.has_failed for stage in report.stages] == [True, False]
+
+
 async def test_a_check_that_raises_has_failed() -> None:
     def raises(check: Check) -> ReadinessCheckResult:
         raise ZeroDivisionError("a fact for operators")

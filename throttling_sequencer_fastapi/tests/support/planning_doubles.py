@@ -9,7 +9,8 @@ from api_server.services.registry import ServiceRegistry
 from throttling_sequencer.app import SEQUENCER
 from throttling_sequencer.application.planning import PlanningTask
 from throttling_sequencer.di.services import adjust_registry
-from throttling_sequencer.domain.game import Coordinate, UnitGoal
+from throttling_sequencer.domain.game import Coordinate, GameState, Unit, UnitGoal
+from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 from throttling_sequencer.domain.navigation import (
     Budget,
     PathFinder,
@@ -37,6 +38,12 @@ def register_full_throttle(registry: ServiceRegistry) -> None:
 def register_with_full_throttle(registry: ServiceRegistry) -> None:
     """Register a whole sequencer that plans with it."""
     adjust_registry(registry, register_full_throttle)
+
+
+def task(timeout_ms: int) -> PlanningTask:
+    """Return a task of no interest, with this budget."""
+    unit = Unit(Coordinate(0, 0), 0, 10, 0.01)
+    return PlanningTask(GameState((unit,), (unit,)), GeneticConfiguration(), Budget(timeout_ms))
 
 
 def slow_planner() -> Callable[[PlanningTask], list[UnitGoal]]:

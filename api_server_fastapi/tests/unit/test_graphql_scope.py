@@ -20,11 +20,11 @@ seen: list[svcs.Container] = []
 @strawberry.type
 class Query:
     @strawberry.field
-    async def container(self, info: strawberry.Info[GraphQLContext]) -> int:
+    async def container(self, info: strawberry.Info[GraphQLContext]) -> str:
         seen.append(info.context.services)
         await asyncio.sleep(0)
         assert info.context.services is not None
-        return id(info.context.services.get(Counter))
+        return str(id(info.context.services.get(Counter)))
 
 
 async def test_operations_that_share_a_context_share_no_container() -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 LOG_CONFIG = HERE / "throttling_sequencer" / "configuration" / "log_config_json.json"
 FACTORY = "throttling_sequencer.app:create_app"
+PRODUCTION = (
+    "Throttling Sequencer is ready on {url}; what needs identity answers 401, for there is no identity provider.\n"
+)
 TRY_IT = """\
 Throttling Sequencer is ready on {url} (GraphQL on /graphql, documentation on /docs). Ctrl-C stops it. A plan:
   curl -s {url}/api/v1/throttle/calculate_throttle_steps -H 'Content-Type: application/json' -d '{body}'
@@ -106,7 +109,10 @@ def _announce(config: "UvicornServerConfig", port: int) -> None:
     finally:
         connection.close()
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    _say(TRY_IT.format(url=url, body=BODY))
+    from api_server.settings import get_settings  # noqa: PLC0415 - see _serve
+
+    text = PRODUCTION if get_settings().env_type == "production" else TRY_IT
+    _say(text.format(url=url, body=BODY))
 
 
 def _say(text: str) -> None:

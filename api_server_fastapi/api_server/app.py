@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+import structlog
 import svcs.fastapi
 from fastapi import FastAPI
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,6 +26,8 @@ from api_server.processes import when_parent_ends
 from api_server.services.health_check_service import HealthCheckService
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import Settings, get_settings, read_settings
+
+log = structlog.get_logger("api_server.app")
 
 
 def create_app(application: Application) -> FastAPI:
@@ -69,7 +72,10 @@ def selected_application() -> Application:
 
 
 def _authenticator(settings: Settings) -> Authenticator:
-    return DevelopmentAuthenticator() if settings.env_type == "development" else NoProviderAuthenticator()
+    if settings.env_type == "development":
+        return DevelopmentAuthenticator()
+    log.warning("no identity provider: what needs identity answers 401")
+    return NoProviderAuthenticator()
 
 
 def _lifespan_of(

@@ -11,6 +11,12 @@ from api_server.exceptions import CodedError, FieldError, RetryableError
 from api_server.problem_details import problem_response
 from api_server.validation import FieldProblem, field_problems
 
+_UNSUPPORTED_TYPE = "The Content-Type should be application/json."
+
+# An answer tells enough to go on with, however much is wrong.
+_MOST_IN_DETAIL = 3
+_MOST_PROBLEMS = 50
+
 
 def register_exception_handlers(app: FastAPI, errors: Mapping[type[Exception], int]) -> None:
     """Answer every error of `app` in one shape; `errors` maps exception classes with a `code` to their status."""
@@ -28,15 +34,25 @@ async def _http_exception(request: Request, error: Exception) -> Response:  # no
     return problem_response(error.status_code, str(error.detail), headers=error.headers)
 
 
-async def _validation_error(request: Request, error: Exception) -> Response:  # noqa: ARG001 - starlette's signature
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    if any(item["loc"] == ("body",) for item in error.errors()) and not _is_json(request):
+        # FastAPI does not look into such a body, and would complain of its type.
+        return problem_response(415, _UNSUPPORTED_TYPE)
     # A location begins with where the field stands: body, query, path, header.
     return _unacceptable(422, field_problems(error.errors(), within=1))
 
 
+def _is_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
 def _unacceptable(status: int, problems: Sequence[FieldProblem]) -> Response:
-    detail = "; ".join(f"{problem['field']} {problem['rule']}" for problem in problems[:3])
-    return problem_response(status, detail, code="INVALID_VALUE", errors=problems)
+    detail = "; ".join(f"{problem['field']} {problem['rule']}" for problem in problems[:_MOST_IN_DETAIL])
+    if (more := len(problems) - _MOST_IN_DETAIL) > 0:
+        detail += f"; and {more} more"
+    return problem_response(status, detail, code="INVALID_VALUE", errors=problems[:_MOST_PROBLEMS])
 
 
 def _coded_error(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:

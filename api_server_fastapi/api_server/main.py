@@ -8,7 +8,7 @@ import typer
 from api_server.exceptions import StartError
 from api_server.settings import Settings, get_settings, load_env_file, override_environment, read_settings
 
-cli = typer.Typer(add_completion=False, no_args_is_help=False)
+cli = typer.Typer(add_completion=False, no_args_is_help=False, pretty_exceptions_enable=False)
 
 
 @cli.callback(invoke_without_command=True)

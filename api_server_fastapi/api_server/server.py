@@ -64,7 +64,8 @@ def listening(config: UvicornServerConfig) -> Iterator[socket.socket]:
         except OSError as error:
             reason = error.strerror or str(error)
             raise StartError(
-                f"Cannot listen on {config.host}:{config.port}: {reason}. Set UVICORN_HOST and UVICORN_PORT."
+                f"Cannot listen on {config.host}:{config.port}: {reason}. Set UVICORN_HOST to an address of this "
+                "machine and UVICORN_PORT to a port that is free; 0 takes any."
             ) from error
         listener.set_inheritable(True)
         yield listener

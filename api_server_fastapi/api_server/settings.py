@@ -34,7 +34,8 @@ class Settings(BaseSettings):
         description="`production` refuses the development identity and the embedded database",
     )
     app: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")] | None = Field(
-        default=None, description="the `module:attribute` of the Application to serve; unset: the foundation itself"
+        default=None,
+        description="the `module:attribute` of the Application that `api-server` serves; unset: the foundation itself",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", description="lines below this level are not written"
@@ -135,7 +136,8 @@ def _sentence(cls: type[BaseSettings], location: tuple[int | str, ...], message:
     field = variables[variable]
     value = "" if "Secret" in str(field.annotation) else f" is {_value_of(variable)!r}, and"
     if len(location) == 1 and message.startswith("Input should be "):
-        return f"{variable}{value} should be {message.removeprefix('Input should be ')}: {field.description}."
+        rule = message.removeprefix("Input should be ").partition(", unable to")[0]
+        return f"{variable}{value} should be {rule}: {field.description}."
     return f"{variable}{value} may be: {field.description}."
 
 

@@ -38,8 +38,8 @@ def _rule(kind: str, message: str) -> str:
         case "missing":
             return "is required"
         case "extra_forbidden":
-            return "is not a field of this object"
+            return "is not known here"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "should be an object"
         case _:
-            return message.removeprefix("Input ")
+            return message.removeprefix("Input ").partition(", unable to parse")[0]

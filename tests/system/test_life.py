@@ -179,6 +179,9 @@ def test_a_service_in_production_starts_with_nothing_around_it(
 ) -> None:
     sequencer = start_sequencer(ENV_TYPE="production")
     assert not sequencer.data.exists()
+    assert "no identity provider: what needs identity answers 401" in sequencer.service.log
+    told = sequencer.service.wait_until_it_writes("Throttling Sequencer is ready")
+    assert "curl" not in told
     report = sequencer.client.get("/readyz")
     assert (report.status_code, report.json()["state"]) == (200, "degraded")
     answer = sequencer.plan(game_state)
@@ -209,7 +212,8 @@ class TestStartsThatFail:
             port = str(taken.getsockname()[1])
             told = self.fails(tmp_path, UVICORN_PORT=port)
         assert told == (
-            f"Cannot listen on 127.0.0.1:{port}: Address already in use. Set UVICORN_HOST and UVICORN_PORT.\n"
+            f"Cannot listen on 127.0.0.1:{port}: Address already in use. Set UVICORN_HOST to an address of this "
+            "machine and UVICORN_PORT to a port that is free; 0 takes any.\n"
         )
         assert not (tmp_path / "data").exists()
 
@@ -222,7 +226,7 @@ class TestStartsThatFail:
     def test_a_data_folder_that_cannot_be_written(self, tmp_path: Path) -> None:
         (tmp_path / "data").write_text("a file")
         told = self.fails(tmp_path, UVICORN_PORT="0")
-        assert told == f"The data folder {tmp_path}/data/postgres cannot be written: Not a directory.\n"
+        assert told.startswith(f"The data folder {tmp_path}/data/postgres cannot be written: Not a directory. Make it")
 
     def test_no_usable_postgres(self, tmp_path: Path) -> None:
         told = self.fails(tmp_path, UVICORN_PORT="0", PG_BIN="/nowhere")

@@ -102,7 +102,7 @@ class TestBadInput:
             (good.replace('"mass": 10', '"mass": true', 1), "player_units[0].mass", "should be a valid number"),
             (good.replace('"mass": 10', '"weight": 10', 1), "player_units[0].mass", "is required"),
             (good.replace('"mass": 10', '"mass": 1' + "0" * 400, 1), "player_units[0].mass", "number"),
-            (good[:-1] + ', "extra": 1}', "extra", "is not a field"),
+            (good[:-1] + ', "extra": 1}', "extra", "is not known here"),
             ("no JSON at all", "body", "valid JSON"),
             ("null", "body", "should be an object"),
             ("1", "body", "should be an object"),
@@ -122,6 +122,7 @@ class TestBadInput:
             ({"seed": -1}, "seed"),
             ({"seed": "many"}, "seed"),
             ({"seed": 2**53 + 1}, "seed"),
+            ({"sed": 7}, "sed"),
         ]
         for query, field in queries:
             answer = sequencer.plan(game_state, **query)

@@ -22,7 +22,7 @@ from throttling_sequencer.domain.navigation import Budget, PlanningProblem
 from throttling_sequencer.domain.physics import score_parts, trajectory
 from throttling_sequencer.services.throttle_steps_service import ThrottleStepsService
 
-cli = typer.Typer(add_completion=False, no_args_is_help=True)
+cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @cli.callback()
@@ -36,7 +36,9 @@ def plan(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the goals as the REST API answers them.")] = False,
     strategy: Annotated[str | None, typer.Option(help="The path finder; by default the configured one.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Makes the search repeatable.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Makes the search repeatable, as far as its generations end it and not its time.")
+    ] = None,
     timeout_ms: Annotated[int | None, typer.Option(help="Milliseconds that the search may take.")] = None,
 ) -> None:
     """Plan the throttles of the first player unit on its way to the first enemy unit."""
@@ -63,19 +65,27 @@ def main() -> None:
     except (StartError, InvalidValueError) as error:
         typer.echo(str(error), err=True)
         raise SystemExit(2) from error
+    except OSError as error:
+        typer.echo(f"The plan cannot be written: {error.strerror}", err=True)
+        raise SystemExit(1) from error
 
 
 def _parsed(file: str) -> GameStateDto:
+    name = "standard input" if file == "-" else repr(file)
     try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-        return GameStateDto.model_validate_json(text)
+        # A terminal's encoding plays no part, and an editor's byte order mark is none of JSON's business.
+        content = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return GameStateDto.model_validate_json(content.decode("utf-8-sig"))
+    except AttributeError as error:
+        raise InvalidValueError(name, "is closed") from error
     except OSError as error:
-        raise InvalidValueError(file, f"cannot be read: {error.strerror}") from error
+        raise InvalidValueError(name, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise InvalidValueError(file, "should be text in UTF-8") from error
+        raise InvalidValueError(name, "should be text in UTF-8") from error
     except ValidationError as error:
         problem = field_problems(error.errors())[0]
-        raise InvalidValueError(problem["field"], problem["rule"]) from error
+        field = name if problem["field"] == "body" else problem["field"]
+        raise InvalidValueError(field, problem["rule"]) from error
 
 
 def _print_table(state: GameState, goals: list[UnitGoal], configuration: GeneticConfiguration) -> None:

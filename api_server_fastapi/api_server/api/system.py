@@ -100,7 +100,7 @@ def system_router() -> APIRouter:
         router.add_api_route(
             path,
             readiness,
-            methods=["GET"],
+            methods=["GET", "HEAD"],
             operation_id=f"readiness_{path.strip('/').replace('/', '_')}",
             responses={503: {"model": ReadinessDto, "description": "Not ready"}},
         )

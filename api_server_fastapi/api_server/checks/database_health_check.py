@@ -19,7 +19,7 @@ class DatabaseHealthCheck(ReadinessCheck):
 
     async def _execute(self) -> ReadinessCheckResult:
         if self._engine is None:
-            return self.failed("no database is configured: API_SERVER_DATABASE_URL is not set")
+            return self.failed("no database is configured")
         try:
             async with self._engine.connect() as connection:
                 is_read_only = await connection.scalar(_IS_READ_ONLY)

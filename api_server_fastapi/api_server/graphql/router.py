@@ -42,6 +42,8 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
         try:
             return await super().run(request, context, root_value)
         except cross_web.HTTPException as error:
+            if error.reason == "Unsupported content type":
+                raise HTTPException(415, "The Content-Type should be application/json.") from error
             # Starlette's own reaches the handler that answers with problem details.
             raise HTTPException(error.status_code, error.reason) from error
 

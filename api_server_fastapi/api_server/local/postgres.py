@@ -84,7 +84,10 @@ class PostgresCluster:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             files = (self.folder / "users.lock").open("w"), (self.folder / "turn.lock").open("w")
         except OSError as error:
-            raise StartError(f"The data folder {self.folder} cannot be written: {error.strerror}.") from error
+            raise StartError(
+                f"The data folder {self.folder} cannot be written: {error.strerror}. Make it writable, or set "
+                "PICCOLO_DB_HOST to a server that runs."
+            ) from error
         with files[0] as users, files[1] as turn:
             is_user = False
             try:

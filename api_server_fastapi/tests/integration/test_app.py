@@ -19,12 +19,14 @@ from api_server.graphql.part import GraphQLPart
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import get_settings
 from fastapi import APIRouter, FastAPI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 router = APIRouter()
 
 
 class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
     count: int
 
 
@@ -224,6 +226,21 @@ class TestProblemDetails:
         text = (await client.post("/count", json={"count": "many"})).json()
         assert text["errors"][0]["field"] == "count"
         assert text["errors"][0]["rule"].startswith("should be a valid integer")
+
+    @pytest.mark.parametrize("path", ["/count", "/graphql"])
+    @pytest.mark.parametrize("content_type", [None, "text/plain", "application/x-www-form-urlencoded", "nonsense"])
+    async def test_a_body_that_does_not_say_that_it_is_json_is_told_to(
+        self, client: httpx2.AsyncClient, path: str, content_type: str | None
+    ) -> None:
+        headers = {"Content-Type": content_type} if content_type else {}
+        answer = await client.post(path, content='{"count": 1, "query": "{version{name}}"}', headers=headers)
+        assert answer.status_code == 415
+        assert answer.json()["detail"] == "The Content-Type should be application/json."
+
+    async def test_an_answer_is_short_however_much_is_wrong(self, client: httpx2.AsyncClient) -> None:
+        problem = (await client.post("/count", json={str(number): 1 for number in range(1000)})).json()
+        assert len(problem["errors"]) == 50
+        assert problem["detail"].endswith("; and 998 more")
 
     async def test_an_error_of_the_application_tells_all_it_knows(self, client: httpx2.AsyncClient) -> None:
         answer = await client.post("/count", json={"count": 11})

@@ -34,10 +34,7 @@ def test_settings_are_frozen() -> None:
         (
             "UVICORN_PORT",
             "abc",
-            (
-                "UVICORN_PORT is 'abc', and should be a valid integer, unable to parse string as an integer: "
-                "the port to listen on; 0 takes a free one."
-            ),
+            ("UVICORN_PORT is 'abc', and should be a valid integer: the port to listen on; 0 takes a free one."),
         ),
         (
             "UVICORN_PORT",
@@ -64,8 +61,8 @@ def test_settings_are_frozen() -> None:
             "API_SERVER_APP",
             "nonsense",
             (
-                "API_SERVER_APP is 'nonsense', and may be: the `module:attribute` of the Application to serve; "
-                "unset: the foundation itself."
+                "API_SERVER_APP is 'nonsense', and may be: the `module:attribute` of the Application that "
+                "`api-server` serves; unset: the foundation itself."
             ),
         ),
         (

@@ -55,11 +55,13 @@ def test_a_seed_makes_the_plan_repeatable() -> None:
 @pytest.mark.parametrize(
     ("arguments", "stdin", "says"),
     [
-        (["-"], "not json", "body should be valid JSON"),
+        (["-"], "not json", "standard input should be valid JSON"),
         (["-"], "{}", "player_units is required"),
         (["-"], '{"player_units": [], "enemy_units": []}', "player_units should hold at least one unit"),
-        (["/no/such/file"], "", "/no/such/file cannot be read: No such file or directory"),
+        (["/no/such/file"], "", "'/no/such/file' cannot be read: No such file or directory"),
         (["-", "--strategy", "magic"], GAME_STATE.read_text(), "strategy should be one of genetic, random"),
+        (["/dev/null"], "", "'/dev/null' should be valid JSON"),
+        ([""], "", "'' cannot be read: Is a directory"),
         (["-", "--seed", "-1"], GAME_STATE.read_text(), "seed should be a number from 0 to 2147483647"),
         (["-", "--timeout-ms", "0"], GAME_STATE.read_text(), "timeout_ms should be a number from 1 to 600000"),
     ],
@@ -87,3 +89,26 @@ def test_no_web_framework_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, GAME_STATE], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_byte_order_mark_is_no_obstacle() -> None:
+    done = run("plan", "-", "--json", stdin="\ufeff" + GAME_STATE.read_text())
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", "<&-"])
+def test_a_stream_that_cannot_be_used_is_told_in_a_sentence(redirection: str) -> None:
+    file = "-" if redirection == "<&-" else str(GAME_STATE)
+    program = Path(sys.executable).with_name("throttling-sequencer")
+    done = subprocess.run(
+        f"'{program}' plan '{file}' --timeout-ms 20 {redirection}",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.splitlines() in (
+        ["The plan cannot be written: No space left on device"],
+        ["standard input is closed"],
+    )

@@ -25,7 +25,7 @@ class PiccoloDBConfig(BaseSettings):
         default=(), description="host, or several separated by commas; unset: no database"
     )
     port: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
-        default=(5432,), description="port, or one for each host separated by commas"
+        default=(5432,), description="port (1 to 65535), or one for each host separated by commas"
     )
     user: str = Field(default="postgres", description="the role to connect as")
     password: SecretStr = Field(default=SecretStr(""), description="its password")

@@ -1,6 +1,7 @@
 """`SEQUENCER_*`: what an operator may decide about planning."""
 
 import os
+import re
 from dataclasses import fields
 from typing import Annotated, Any, Literal, Self
 
@@ -38,7 +39,7 @@ class SequencerSettings(BaseSettings):
     worst_parents: int = Field(default=10, description="other plans taken as parents")
     speed_threshold: float = Field(default=5.0, description="final speed that costs nothing")
     throttle_range: Annotated[tuple[int, int], NoDecode, BeforeValidator(_two_integers)] = Field(
-        default=(0, 300), description="lowest and highest throttle of a step, as 0,300"
+        default=(0, 300), description="lowest and highest throttle of a step, two integers as 0,300"
     )
     max_sequence_length: int = Field(default=100, description="steps of a plan at most")
     distance_weight: float = Field(default=1.0, description="cost of a unit of distance missed")
@@ -52,7 +53,8 @@ class SequencerSettings(BaseSettings):
         try:
             _ = self.genetic_configuration
         except InvalidValueError as error:
-            raise ValueError(f"SEQUENCER_{error.field.upper()} {error.rule}.") from error
+            rule = re.sub(r"[a-z]+_parents", lambda name: f"SEQUENCER_{name[0].upper()}", error.rule)
+            raise ValueError(f"SEQUENCER_{error.field.upper()} {rule}.") from error
         return self
 
     @property

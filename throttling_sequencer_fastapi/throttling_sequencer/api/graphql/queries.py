@@ -25,7 +25,12 @@ class ThrottleQuery:
         strategy: Annotated[
             str | None, strawberry.argument(description="The path finder; by default the configured one.")
         ] = None,
-        seed: Annotated[int | None, strawberry.argument(description="Makes the search repeatable; 0 or more.")] = None,
+        seed: Annotated[
+            int | None,
+            strawberry.argument(
+                description="Makes the search repeatable, as far as its generations end it and not its time."
+            ),
+        ] = None,
     ) -> list[UnitGoalType]:
         planning = info.context.services.get(Planning)
         goals = await planning.calculate_throttle_steps(game_state_input, strategy=strategy, seed=seed)

@@ -1,6 +1,6 @@
 """What travels over REST. Shapes only: the rules about values are the domain's."""
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Dto(BaseModel):
@@ -37,3 +37,15 @@ class UnitGoalDto(Dto):
 
     coordinate: CoordinateDto
     throttle: int
+
+
+class SearchQuery(BaseModel):
+    """How to search, as query parameters; one that does not exist is an error, not overlooked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    strategy: str | None = Field(default=None, description="The path finder; by default the configured one.")
+    seed: int | None = Field(
+        default=None,
+        description="Makes the search repeatable, as far as its generations end it and not its time. 0 to 2147483647.",
+    )

@@ -5,7 +5,7 @@ from typing import Annotated
 from api_server.api.dependencies import provide
 from fastapi import APIRouter, Query
 
-from throttling_sequencer.api.http.v1.dtos import CoordinateDto, GameStateDto, UnitGoalDto
+from throttling_sequencer.api.http.v1.dtos import CoordinateDto, GameStateDto, SearchQuery, UnitGoalDto
 from throttling_sequencer.application.mappers import from_goals
 from throttling_sequencer.application.planning import Planning
 
@@ -16,9 +16,8 @@ router = APIRouter(prefix="/api/v1/throttle", tags=["throttle"])
 async def calculate_throttle_steps(
     game_state: GameStateDto,
     planning: Annotated[Planning, provide(Planning)],
-    strategy: Annotated[str | None, Query(description="The path finder; by default the configured one.")] = None,
-    seed: Annotated[int | None, Query(description="Makes the search repeatable; 0 to 2147483647.")] = None,
+    search: Annotated[SearchQuery, Query()],
 ) -> list[UnitGoalDto]:
     """Plan the throttles, one goal per step, of the first player unit on its way to the first enemy unit."""
-    goals = await planning.calculate_throttle_steps(game_state, strategy=strategy, seed=seed)
+    goals = await planning.calculate_throttle_steps(game_state, strategy=search.strategy, seed=search.seed)
     return from_goals(goals, coordinate=CoordinateDto, goal=UnitGoalDto)

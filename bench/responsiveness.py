@@ -34,8 +34,13 @@ def measure() -> dict[str, Any]:
 
 def _probed(url: str, plans: int) -> list[float]:
     times: list[float] = []
-    with ThreadPoolExecutor(PLANS) as clients, httpx2.Client(base_url=url) as prober:
-        running = [clients.submit(httpx2.post, url + PLAN_PATH, json=GAME_STATE, timeout=30) for _ in range(plans)]
+    # One client for the plans: making one each would keep this process, and so the prober, from running.
+    with (
+        ThreadPoolExecutor(PLANS) as threads,
+        httpx2.Client(base_url=url, timeout=30) as client,
+        httpx2.Client(base_url=url) as prober,
+    ):
+        running = [threads.submit(client.post, PLAN_PATH, json=GAME_STATE) for _ in range(plans)]
         until = time.perf_counter() + 2.0
         while time.perf_counter() < until or not all(plan.done() for plan in running):
             asked = time.perf_counter()

@@ -8,10 +8,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from api_server.exceptions import CodedError, FieldError, RetryableError
-from api_server.problem_details import problem_response
+from api_server.problem_details import UNSUPPORTED_TYPE, problem_response
 from api_server.validation import FieldProblem, field_problems
-
-_UNSUPPORTED_TYPE = "The Content-Type should be application/json."
 
 # An answer tells enough to go on with, however much is wrong.
 _MOST_IN_DETAIL = 3
@@ -38,7 +36,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     if any(item["loc"] == ("body",) for item in error.errors()) and not _is_json(request):
         # FastAPI does not look into such a body, and would complain of its type.
-        return problem_response(415, _UNSUPPORTED_TYPE)
+        return problem_response(415, UNSUPPORTED_TYPE)
     # A location begins with where the field stands: body, query, path, header.
     return _unacceptable(422, field_problems(error.errors(), within=1))
 

@@ -20,6 +20,8 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus} | _RFC_9110
 
 MEDIA_TYPE = "application/problem+json"
 
+UNSUPPORTED_TYPE = "The Content-Type should be application/json."
+
 
 def problem_response(
     status: int,

@@ -37,7 +37,6 @@ class ServiceProcess:
     def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], output: Path, cwd: Path) -> None:
         self._file = output.open("w+")
         self.output = output
-        self.started_at = time.monotonic()
         self.process = subprocess.Popen(
             [str(part) for part in command],
             env=dict(environment),

@@ -2,7 +2,7 @@
 
 import psycopg
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_server.readiness_pipeline import ReadinessCheck, ReadinessCheckResult
@@ -26,4 +26,7 @@ class DatabaseHealthCheck(ReadinessCheck):
         except (psycopg.OperationalError, OperationalError) as error:
             reason = error.orig if isinstance(error, OperationalError) else error
             return self.failed("the database cannot be reached", {"error": str(reason)})
+        except (psycopg.ProgrammingError, ProgrammingError):
+            # libpq quotes the part of the URL that it cannot read, which may be the password.
+            return self.failed("the database's URL cannot be read")
         return self.failed("the database is read-only") if is_read_only else self.success("writable primary")

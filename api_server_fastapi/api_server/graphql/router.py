@@ -17,6 +17,7 @@ from api_server.graphql.context import GraphQLContext
 from api_server.graphql.schema import CodedErrorSchema
 from api_server.graphql.sockets import LegacyHandler, TransportHandler
 from api_server.identity import Authenticator, credentials_from_header
+from api_server.problem_details import UNSUPPORTED_TYPE
 from api_server.services.registry import ServiceRegistry
 
 
@@ -43,7 +44,7 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
             return await super().run(request, context, root_value)
         except cross_web.HTTPException as error:
             if error.reason == "Unsupported content type":
-                raise HTTPException(415, "The Content-Type should be application/json.") from error
+                raise HTTPException(415, UNSUPPORTED_TYPE) from error
             # Starlette's own reaches the handler that answers with problem details.
             raise HTTPException(error.status_code, error.reason) from error
 

@@ -44,6 +44,12 @@ async def test_no_database_at_all_is_told_apart(unused_tcp_port: int) -> None:
     assert "hush-hush" not in str(result.details)
 
 
+async def test_a_url_that_cannot_be_read_is_not_repeated() -> None:
+    result = await DatabaseHealthCheck(create_engine("postgresql://u:hush%zzhush@127.0.0.1/x")).run()
+    assert (result.status, result.message) == (CheckStatus.FAILED, "the database's URL cannot be read")
+    assert "hush" not in str(result)
+
+
 async def test_a_wrong_password_is_not_reached(postgres: PostgresAddress) -> None:
     engine = create_engine(postgres.url.replace(postgres.password, "wrong"))
     assert (await DatabaseHealthCheck(engine).run()).status is CheckStatus.FAILED

@@ -25,3 +25,14 @@ class UnknownStrategyError(InvalidValueError):
 
     def __init__(self, known: list[str]) -> None:
         super().__init__("strategy", f"should be one of {', '.join(known)}")
+
+
+class StorageUnavailableError(Exception):
+    """What is kept cannot be reached or used just now; `reason` is for operators."""
+
+    code: ClassVar[str] = "STORAGE_UNAVAILABLE"
+    retry_after_s = 1
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the storage cannot be used just now; try again")
+        self.reason = reason

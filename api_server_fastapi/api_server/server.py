@@ -20,6 +20,7 @@ from api_server.settings import get_settings, settings_config
 
 _BACKLOG = 2048
 _START_FAILED = 3
+_SOCKET_FRAME_LIMIT = 64 * 1024
 
 log = structlog.get_logger("api_server.server")
 
@@ -93,6 +94,10 @@ def serve(
         timeout_keep_alive=config.timeout_keep_alive,
         timeout_graceful_shutdown=config.timeout_graceful_shutdown,
         log_config=str(log_config) if log_config else None,
+        # A GraphQL operation is small; so is what one socket may make this process hold. Compression would hold 64 KiB
+        # of history for each.
+        ws_max_size=_SOCKET_FRAME_LIMIT,
+        ws_per_message_deflate=False,
         # LogContextMiddleware writes the line about a request, with its id and duration.
         access_log=False,
         server_header=False,

@@ -24,6 +24,13 @@ class GraphQLContext(BaseContext):
         self.registry = registry
         self.principal = principal
 
+    @property
+    def request_id(self) -> str:
+        """The id of the HTTP request or socket that this operation came by."""
+        assert self.request is not None
+        request_id: str = self.request.state.request_id
+        return request_id
+
 
 class OperationScope(SchemaExtension):
     """Opens one container per operation and closes it when the operation ends, by whatever way."""

@@ -1,41 +1,60 @@
 """The `/graphql` endpoint: HTTP and WebSocket."""
 
 import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from datetime import timedelta
-from typing import Any, NoReturn
+from http import HTTPStatus
+from typing import Any, NoReturn, cast
 
 import cross_web
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import Response
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.fastapi import GraphQLRouter
+from strawberry.http.streaming import AsyncTextStream, HTTPStreamTransport
+from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
+from strawberry.types import ExecutionResult, SubscriptionExecutionResult
+from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 from svcs.fastapi import get_registry
 
 from api_server.exceptions import NotAuthenticatedError
 from api_server.graphql.context import GraphQLContext
+from api_server.graphql.event_stream import EventStream
 from api_server.graphql.schema import CodedErrorSchema
-from api_server.graphql.sockets import LegacyHandler, TransportHandler
+from api_server.graphql.sockets import INIT_TIMEOUT_S, LegacyHandler, StrictSocket, TransportHandler
 from api_server.identity import Authenticator, credentials_from_header
 from api_server.problem_details import UNSUPPORTED_TYPE
 from api_server.services.registry import ServiceRegistry
 
 
-def graphql_router(schema: CodedErrorSchema, authenticator: Authenticator) -> GraphQLRouter[GraphQLContext, None]:
-    """Serve a schema at `/graphql`, to whom the authenticator accepts."""
-    return _Router(schema, authenticator)
+def graphql_router(
+    schema: CodedErrorSchema, authenticator: Authenticator, *, legacy_sockets: bool = True
+) -> GraphQLRouter[GraphQLContext, None]:
+    """Serve a schema at `/graphql`, to whom the authenticator accepts.
+
+    Over HTTP, as server-sent events for who accepts `text/event-stream`, and over WebSocket by `graphql-transport-ws`
+    and, with `legacy_sockets`, `graphql-ws`.
+    """
+    legacy = (GRAPHQL_WS_PROTOCOL,) if legacy_sockets else ()
+    return _Router(schema, authenticator, (GRAPHQL_TRANSPORT_WS_PROTOCOL, *legacy, GRAPHQL_SSE_PROTOCOL))
 
 
 class _Router(GraphQLRouter[GraphQLContext, None]):
     graphql_transport_ws_handler_class = TransportHandler
     graphql_ws_handler_class = LegacyHandler
+    websocket_adapter_class = StrictSocket
 
-    def __init__(self, schema: CodedErrorSchema, authenticator: Authenticator) -> None:
+    def __init__(self, schema: CodedErrorSchema, authenticator: Authenticator, protocols: Sequence[str]) -> None:
         super().__init__(
             schema,
             path="/graphql",
             context_getter=_context,
-            connection_init_wait_timeout=timedelta(seconds=5),
+            subscription_protocols=protocols,
+            connection_init_wait_timeout=timedelta(seconds=INIT_TIMEOUT_S),
         )
         self._authenticator = authenticator
 
@@ -45,17 +64,52 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
         except cross_web.HTTPException as error:
             if error.reason == "Unsupported content type":
                 raise HTTPException(415, UNSUPPORTED_TYPE) from error
+            cause = error.__cause__
+            if isinstance(cause, InvalidOperationTypeError) and cause.operation_type is OperationType.SUBSCRIPTION:
+                raise HTTPException(406, _ANSWERED_ONCE) from error
             # Starlette's own reaches the handler that answers with problem details.
             raise HTTPException(error.status_code, error.reason) from error
 
+    def decode_json(self, data: str | bytes) -> object:
+        try:
+            return json.loads(data, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            raise json.JSONDecodeError("should be valid JSON (RFC 8259)", "", 0) from error
+
     def parse_json(self, data: str | bytes) -> Any:  # noqa: ANN401 - JSON
         try:
-            document = json.loads(data, parse_constant=_refuse_constant)
-        except (ValueError, RecursionError) as error:
+            document = self.decode_json(data)
+        except json.JSONDecodeError as error:
             raise HTTPException(400, "The body should be valid JSON (RFC 8259).") from error
         if not isinstance(document, dict | list):
             raise HTTPException(400, "The body should be a JSON object with the key 'query'.")
         return document
+
+    def _stream_result(
+        self, request: Request, result: SubscriptionExecutionResult, transport: HTTPStreamTransport
+    ) -> AsyncTextStream:
+        """Encode each result, and close their source first when nobody wants more."""
+        # What a subscription's result is: typed as an iterator, it is the generator that has to be closed.
+        answers = cast("AsyncGenerator[ExecutionResult, None]", result)
+
+        async def stream() -> AsyncGenerator[str, None]:
+            async with aclosing(answers):
+                async for answer in answers:
+                    yield transport.encode_next(await self.process_result(request, answer), self.encode_json_string)
+            yield transport.encode_complete()
+
+        return stream
+
+    async def create_streaming_response(
+        self,
+        request: Request,  # noqa: ARG002 - the base class' signature
+        stream: Callable[[], AsyncIterator[str]],
+        sub_response: Response,
+        headers: Mapping[str, str],
+    ) -> Response:
+        status = sub_response.status_code or HTTPStatus.OK
+        events = cast("AsyncGenerator[str, None]", stream())
+        return EventStream(events, status, {**sub_response.headers, **headers})
 
     async def on_ws_connect(self, context: GraphQLContext) -> UnsetType | dict[str, object] | None:
         """Refuse a socket whose credentials, from its header or its `connection_init`, are not accepted."""
@@ -67,6 +121,11 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
             raise ConnectionRejectionError({"code": error.code}) from error
         return await super().on_ws_connect(context)
 
+
+_ANSWERED_ONCE = (
+    "A subscription has many answers: send Accept: text/event-stream to get them as server-sent events, or use a "
+    "WebSocket."
+)
 
 # Stands for credentials of the wrong JSON type: they are refused, not overlooked.
 _UNREADABLE = "-"

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Any
 from uuid import uuid4
 
 import strawberry
@@ -11,12 +12,14 @@ from strawberry.extensions import SchemaExtension
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.tools import merge_types
-from strawberry.types import ExecutionContext
+from strawberry.types import ExecutionContext, ExecutionResult
 from strawberry.types.base import get_object_definition
+from strawberry.types.graphql import OperationType
 from strawberry.utils.str_converters import to_camel_case
 
 from api_server.exceptions import CodedError, FieldError, RetryableError
 from api_server.graphql.context import OperationScope
+from api_server.graphql.live import ClientTooSlowError
 from api_server.graphql.part import GraphQLPart
 
 log = structlog.get_logger("api_server.graphql")
@@ -41,6 +44,22 @@ class CodedErrorSchema(strawberry.Schema):
             query, mutation, subscription, extensions=extensions, config=StrawberryConfig(auto_camel_case=True)
         )
         self._visible_errors = tuple(visible_errors)
+
+    async def execute(  # noqa: PLR0917 - the base class' signature
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Any | None = None,  # noqa: ANN401 - see above
+        root_value: Any | None = None,  # noqa: ANN401 - see above
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Execute what has one result; a subscription has many, and is served by a stream."""
+        allowed = [kind for kind in allowed_operation_types or OperationType if kind is not OperationType.SUBSCRIPTION]
+        return await super().execute(
+            query, variable_values, context_value, root_value, operation_name, allowed, operation_extensions
+        )
 
     def process_errors(
         self,
@@ -91,7 +110,7 @@ def build_schema(parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exc
         _merged("Mutation", [part.mutation for part in parts if part.mutation]),
         _merged("Subscription", [part.subscription for part in parts if part.subscription]),
         extensions=[OperationScope, *(extension for part in parts for extension in part.extensions)],
-        visible_errors=visible_errors,
+        visible_errors=(*visible_errors, ClientTooSlowError),
     )
 
 

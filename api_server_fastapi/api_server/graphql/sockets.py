@@ -1,15 +1,38 @@
 """Both WebSocket protocols, made to answer in their own words where a client does not speak them."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from typing import Any, TypeGuard
 
+from strawberry.asgi import ASGIWebSocketAdapter
+from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 from strawberry.subscriptions.protocols.graphql_ws.handlers import BaseGraphQLWSHandler
-from strawberry.subscriptions.protocols.graphql_ws.types import OperationMessage
+from strawberry.subscriptions.protocols.graphql_ws.types import ConnectionInitMessage, OperationMessage
+from strawberry.types.execution import PreExecutionError
 
 from api_server.graphql.context import GraphQLContext
 
-_BAD_REQUEST = 4400
+INIT_TIMEOUT_S = 5.0
+
+_BAD_REQUEST, _INIT_TIMEOUT, _TOO_MANY_INITS = 4400, 4408, 4429
+
+
+class StrictSocket(ASGIWebSocketAdapter):
+    """A socket on which a frame that cannot be read is an error on both protocols, and a client may leave any time."""
+
+    async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:  # noqa: ARG002
+        async for message in super().iter_json(ignore_parsing_errors=False):
+            yield message
+
+    async def send_json(self, message: Any) -> None:  # noqa: ANN401 - JSON
+        try:
+            await super().send_json(message)
+        except RuntimeError as error:
+            # Starlette's word for a socket that was closed while something was still to be sent.
+            raise WebSocketDisconnected from error
 
 
 class TransportHandler(BaseGraphQLTransportWSHandler[GraphQLContext, None]):
@@ -21,16 +44,78 @@ class TransportHandler(BaseGraphQLTransportWSHandler[GraphQLContext, None]):
         else:
             await self.handle_invalid_message("Invalid message")
 
+    async def handle_task_exception(self, error: Exception) -> None:
+        # A client that leaves while an operation runs is no error of the operation.
+        if not isinstance(error, WebSocketDisconnected):
+            await super().handle_task_exception(error)
+
 
 class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
-    """`graphql-ws`: a frame that is no message is answered by `connection_error`, and closes the socket with 4400."""
+    """`graphql-ws`: what is no message is answered by `connection_error`, and closes the socket with 4400.
+
+    The protocol itself knows neither an end of waiting for the introduction nor a second one: both are answered as
+    `graphql-transport-ws` does, by 4408 and 4429.
+    """
+
+    async def handle(self) -> None:
+        introduction = asyncio.create_task(self._await_introduction())
+        try:
+            await super().handle()
+        except NonJsonMessageReceived:
+            await self._refuse(_BAD_REQUEST, "WebSocket message must be valid JSON")
+        except NonTextMessageReceived:
+            await self._refuse(_BAD_REQUEST, "WebSocket message type must be text")
+        finally:
+            introduction.cancel()
+            with suppress(asyncio.CancelledError, WebSocketDisconnected):
+                await introduction
 
     async def handle_message(self, message: OperationMessage) -> None:
         if _is_message(message, operation="start"):
             await super().handle_message(message)
         else:
-            await self.send_message({"type": "connection_error", "payload": {"message": "Invalid message"}})
-            await self.websocket.close(code=_BAD_REQUEST, reason="Invalid message")
+            await self._refuse(_BAD_REQUEST, "Invalid message")
+
+    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
+        if self.connection_acknowledged:
+            await self._refuse(_TOO_MANY_INITS, "Too many initialisation requests")
+        else:
+            await super().handle_connection_init(message)
+
+    async def handle_async_results(
+        self, operation_id: str, query: str, operation_name: str | None, variables: dict[str, object] | None
+    ) -> None:
+        """Send what an operation answers, and have it closed when this ends, by whatever way."""
+        source = await self.schema.subscribe(
+            query=query,
+            variable_values=variables,
+            operation_name=operation_name,
+            context_value=self.context,
+            root_value=self.root_value,
+        )
+        with suppress(WebSocketDisconnected):
+            try:
+                async with aclosing(source):
+                    async for result in source:
+                        if isinstance(result, PreExecutionError):
+                            error = (result.errors or [])[0].formatted
+                            await self.send_message({"type": "error", "id": operation_id, "payload": error})
+                            return
+                        await self.send_data_message(result, operation_id)
+            except asyncio.CancelledError:
+                pass  # the client wants no more of it, which the protocol answers too
+            finally:
+                self.tasks.pop(operation_id, None)
+            await self.send_message({"type": "complete", "id": operation_id})
+
+    async def _await_introduction(self) -> None:
+        await asyncio.sleep(INIT_TIMEOUT_S)
+        if not self.connection_acknowledged:
+            await self._refuse(_INIT_TIMEOUT, "Connection initialisation timeout")
+
+    async def _refuse(self, code: int, reason: str) -> None:
+        await self.send_message({"type": "connection_error", "payload": {"message": reason}})
+        await self.websocket.close(code=code, reason=reason)
 
 
 def _is_message(frame: Any, operation: str) -> TypeGuard[Any]:  # noqa: ANN401 - whatever JSON a client sent

@@ -58,23 +58,47 @@ async def test_who_comes_when_no_more_may_wait_is_refused_at_once() -> None:
         await lane.run(task(1))
 
 
-async def test_a_place_is_free_when_its_task_is_done_not_when_its_caller_left() -> None:
-    """A process cannot be called off what it does; whoever comes next would wait behind it unseen."""
+async def test_a_caller_that_leaves_calls_its_search_off_and_frees_its_place() -> None:
+    async with started(workers=1, max_waiting=1) as lane:
+        for _ in range(5):
+            running, waiting = (asyncio.create_task(lane.run(task(60_000))) for _ in range(2))
+            await asyncio.sleep(0.05)  # until one of them runs: there is nothing to await
+            for left in (running, waiting):
+                left.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await left
+            async with asyncio.timeout(0.2):
+                await free_places(lane, 2)
+        await lane.run(task(1))
+
+
+async def test_a_place_is_taken_until_its_search_has_ended() -> None:
+    """The process goes on until it hears that nobody waits; whoever came meanwhile would wait behind it unseen."""
     async with started(workers=1, max_waiting=0) as lane:
-        running = asyncio.create_task(lane.run(task(300)))
+        running = asyncio.create_task(lane.run(task(60_000)))
         await asyncio.sleep(0.05)  # until it runs: there is nothing to await
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
         with pytest.raises(LaneFullError):
             await lane.run(task(1))
+
+
+async def test_the_next_search_in_a_place_is_not_called_off_with_the_last_one() -> None:
+    async with started(workers=1, max_waiting=0) as lane:
+        running = asyncio.create_task(lane.run(task(60_000)))
+        await asyncio.sleep(0.05)  # until it runs: there is nothing to await
+        running.cancel()
         async with asyncio.timeout(5):
-            while True:
-                try:
-                    await lane.run(task(1))
-                    break
-                except LaneFullError:
-                    await asyncio.sleep(0.02)
+            await free_places(lane, 1)
+        begun = time.perf_counter()
+        await lane.run(task(100))
+        assert time.perf_counter() - begun >= 0.1
+
+
+async def free_places(lane: ProcessLane, number: int) -> None:
+    while len(lane._free_places) < number:
+        await asyncio.sleep(0.005)
 
 
 async def test_a_killed_process_breaks_its_plan_and_the_lane_is_rebuilt() -> None:

@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 from api_server.services.registry import ServiceRegistry
@@ -20,6 +19,7 @@ from throttling_sequencer.domain.navigation import (
     keep_going,
 )
 from throttling_sequencer.domain.physics import score_parts
+from throttling_sequencer.infrastructure.lane import Planner
 
 
 class FullThrottle:
@@ -46,17 +46,19 @@ def task(timeout_ms: int) -> PlanningTask:
     return PlanningTask(GameState((unit,), (unit,)), GeneticConfiguration(), Budget(timeout_ms))
 
 
-def slow_planner() -> Callable[[PlanningTask], list[UnitGoal]]:
+def slow_planner() -> Planner:
     """Answer after as many milliseconds as the task's budget says, with the process' id for a throttle."""
 
-    def plan(task: PlanningTask) -> list[UnitGoal]:
-        time.sleep(task.budget.timeout_ms / 1000)
+    def plan(task: PlanningTask, progress: Progress) -> list[UnitGoal]:
+        deadline = time.monotonic() + task.budget.timeout_ms / 1000
+        while (left := deadline - time.monotonic()) > 0 and progress(0, 0.0, ()):
+            time.sleep(min(left, 0.01))
         return [UnitGoal(Coordinate(0, 0), os.getpid())]
 
     return plan
 
 
-def broken_planner() -> Callable[[PlanningTask], list[UnitGoal]]:
+def broken_planner() -> Planner:
     """Fail before the first task."""
     raise RuntimeError("no planner today")
 

@@ -3,10 +3,10 @@
 from planning_doubles import FullThrottle, register_full_throttle
 from throttling_sequencer.application.planning import PlanningTask
 from throttling_sequencer.di.container import build_container
-from throttling_sequencer.di.services import lane_planner, register_planning
+from throttling_sequencer.di.planning import lane_planner, register_planning
 from throttling_sequencer.domain.game import Coordinate, GameState, Unit, UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration, GeneticPathFinder
-from throttling_sequencer.domain.navigation import Budget, Objective
+from throttling_sequencer.domain.navigation import Budget, Objective, keep_going
 from throttling_sequencer.services.throttle_steps_service import ThrottleStepsService
 
 UNIT = Unit(Coordinate(0, 0), 0, 10, 0.01)
@@ -27,10 +27,14 @@ def test_another_path_finder_takes_one_more_part_of_the_registry() -> None:
 
 def test_a_planning_process_plans_with_the_same_parts() -> None:
     task = PlanningTask(STATE, GeneticConfiguration(throttle_range=(0, 77)), Budget(10))
-    assert lane_planner(register_planning, register_full_throttle)(task) == [UnitGoal(Coordinate(5000, 0), 77)]
+    assert lane_planner(register_planning, register_full_throttle)(task, keep_going) == [
+        UnitGoal(Coordinate(5000, 0), 77)
+    ]
 
 
 def test_a_task_may_name_its_strategy() -> None:
     task = PlanningTask(STATE, GeneticConfiguration(timeout_ms=10), Budget(10), strategy="random")
-    assert len(lane_planner(register_planning, register_full_throttle)(task)) >= 1
-    assert lane_planner(register_planning, register_full_throttle)(task) != [UnitGoal(Coordinate(5000, 0), 300)]
+    assert len(lane_planner(register_planning, register_full_throttle)(task, keep_going)) >= 1
+    assert lane_planner(register_planning, register_full_throttle)(task, keep_going) != [
+        UnitGoal(Coordinate(5000, 0), 300)
+    ]

@@ -6,7 +6,7 @@ from api_server.settings import read_settings
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.container import build_container
-from throttling_sequencer.di.services import register_planning
+from throttling_sequencer.di.planning import register_planning
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 
 

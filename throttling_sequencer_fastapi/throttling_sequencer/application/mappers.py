@@ -72,9 +72,17 @@ def from_goals(
     goal: GoalConstructor[CoordinateT, GoalT],
 ) -> list[GoalT]:
     """Build a face's goals with the face's own constructors."""
-    return [
-        goal(coordinate=coordinate(x=step.coordinate.x, y=step.coordinate.y), throttle=step.throttle) for step in goals
-    ]
+    return [from_goal(step, coordinate=coordinate, goal=goal) for step in goals]
+
+
+def from_goal(
+    step: UnitGoal,
+    *,
+    coordinate: CoordinateConstructor[CoordinateT],
+    goal: GoalConstructor[CoordinateT, GoalT],
+) -> GoalT:
+    """Build one of a face's goals."""
+    return goal(coordinate=coordinate(x=step.coordinate.x, y=step.coordinate.y), throttle=step.throttle)
 
 
 def _to_units(field: str, shapes: Sequence[UnitShape], max_units: int) -> tuple[Unit, ...]:

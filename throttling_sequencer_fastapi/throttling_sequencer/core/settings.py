@@ -23,8 +23,18 @@ class SequencerSettings(BaseSettings):
 
     model_config = settings_config("SEQUENCER_")
 
+    persistence: Literal["piccolo", "memory"] = Field(
+        default="piccolo", description="where the request log is kept: in the database, or in this process's memory"
+    )
+    request_log_waiting: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="requests that may wait to be written to the log"
+    )
+    request_log_days: int = Field(default=30, ge=1, le=36_500, description="days that the request log is kept")
     path_finder: Literal["genetic", "random"] = Field(
         default="genetic", description="the strategy of a request that names none"
+    )
+    step_interval_ms: int = Field(
+        default=100, ge=0, le=60_000, description="milliseconds from one goal of a live plan to the next"
     )
     max_units: int = Field(default=1000, ge=1, le=100_000, description="units a side that a request may hold")
     lane_workers: int = Field(

@@ -4,7 +4,7 @@ import asyncio
 import math
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, MutableSequence, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Semaphore
@@ -13,24 +13,31 @@ from api_server.processes import when_parent_ends
 
 from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTask
 from throttling_sequencer.domain.game import UnitGoal
+from throttling_sequencer.domain.navigation import Progress
 
-Planner = Callable[[PlanningTask], list[UnitGoal]]
+Planner = Callable[[PlanningTask, Progress], list[UnitGoal]]
 
 # Plans give way to whatever answers requests: the event loop shares the cores with them.
 _NICENESS = 10
+
+# Not forked: the parent has threads and an event loop that a forked child could not use.
+_SPAWN = multiprocessing.get_context("spawn")
 
 
 class ProcessLane:
     """Runs pure Python searches in `workers` low-priority processes; up to `max_waiting` more tasks may wait.
 
-    `make_planner` is a module-level function; each process calls it once and plans with what it returns.
+    `make_planner` is a module-level function; each process calls it once and plans with what it returns. A caller that
+    is cancelled frees its place as soon as the search hears of it, which asks for that once per generation.
     """
 
     def __init__(self, make_planner: Callable[[], Planner], *, workers: int, max_waiting: int) -> None:
         self._make_planner = make_planner
         self._workers = workers
         self._max_waiting = max_waiting
-        self._admitted = 0
+        # Shared with the processes: one flag a place, raised for a search whose caller left.
+        self._called_off: MutableSequence[int] = _SPAWN.RawArray("B", workers + max_waiting)
+        self._free_places = list(range(workers + max_waiting))
         self._pool: ProcessPoolExecutor | None = None
         self._is_closed = False
         self._starting = asyncio.Lock()
@@ -52,30 +59,35 @@ class ProcessLane:
 
     async def run(self, task: PlanningTask) -> list[UnitGoal]:
         """Plan in one of the processes."""
-        if self._admitted >= self._workers + self._max_waiting:
+        if not self._free_places:
             seconds = self._max_waiting * task.budget.timeout_ms / 1000 / self._workers
             raise LaneFullError(self._max_waiting, retry_after_s=max(1, math.ceil(seconds)))
-        self._admitted += 1
+        place = self._free_places.pop()
         try:
             pool = await self._usable_pool()
-            future = pool.submit(_plan, task)
+            future = pool.submit(_plan, task, place)
         except BrokenProcessPool as error:
-            self._leave()
+            self._leave(place)
             raise LaneBrokenError from error
         except BaseException:
-            self._leave()
+            self._leave(place)
             raise
-        # A place is free when its task is done, not when its caller is gone: the process goes on with it.
+        # A place is free when its task is done, not when its caller is gone: the process may go on with it a little.
         loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave))
+        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, place))
         try:
             return await asyncio.wrap_future(future)
         except BrokenProcessPool as error:
             await self._usable_pool()
             raise LaneBrokenError from error
+        except asyncio.CancelledError:
+            if not future.done():
+                self._called_off[place] = True
+            raise
 
-    def _leave(self) -> None:
-        self._admitted -= 1
+    def _leave(self, place: int) -> None:
+        self._called_off[place] = False
+        self._free_places.append(place)
 
     async def _usable_pool(self) -> ProcessPoolExecutor:
         """Return the pool; where a process of it was killed, a new one, made by the first who asks."""
@@ -90,10 +102,8 @@ class ProcessLane:
             return self._pool
 
     def _new_pool(self) -> ProcessPoolExecutor:
-        # Not forked: the parent has threads and an event loop that a forked child could not use.
-        context = multiprocessing.get_context("spawn")
-        prepared = context.Semaphore(0)
-        pool = ProcessPoolExecutor(self._workers, context, _prepare, (self._make_planner, prepared))
+        prepared = _SPAWN.Semaphore(0)
+        pool = ProcessPoolExecutor(self._workers, _SPAWN, _prepare, (self._make_planner, self._called_off, prepared))
         # Each of these makes the pool start one more process.
         starts = [pool.submit(os.getpid) for _ in range(self._workers)]
         for _ in range(self._workers):
@@ -113,19 +123,25 @@ def _is_usable(pool: ProcessPoolExecutor) -> bool:
 
 
 _planner: Planner | None = None
+_called_off: Sequence[int] = ()
 
 
-def _prepare(make_planner: Callable[[], Planner], prepared: Semaphore) -> None:
+def _prepare(make_planner: Callable[[], Planner], called_off: Sequence[int], prepared: Semaphore) -> None:
     """Make this process a planning process."""
-    global _planner  # noqa: PLW0603 - one planner per process; the pool offers no other place for it
+    # One planner per process; the pool offers no other place for it.
+    global _planner, _called_off
     # Signals reach every process of a session, as Ctrl-C does; this one ends when its parent says so, or is gone.
     os.setsid()
     when_parent_ends(lambda: os._exit(1))
     os.nice(_NICENESS)
-    _planner = make_planner()
+    _planner, _called_off = make_planner(), called_off
     prepared.release()
 
 
-def _plan(task: PlanningTask) -> list[UnitGoal]:
+def _plan(task: PlanningTask, place: int) -> list[UnitGoal]:
     assert _planner is not None
-    return _planner(task)
+
+    def is_wanted(generation: int, score: float, throttles: Sequence[int]) -> bool:  # noqa: ARG001 - a Progress
+        return not _called_off[place]
+
+    return _planner(task, is_wanted)

@@ -1,6 +1,16 @@
 """What travels over GraphQL. Shapes only: the rules about values are the domain's."""
 
+from typing import Annotated
+
 import strawberry
+
+StrategyArgument = Annotated[
+    str | None, strawberry.argument(description="The path finder; by default the configured one.")
+]
+SeedArgument = Annotated[
+    int | None,
+    strawberry.argument(description="Makes the search repeatable, as far as its generations end it and not its time."),
+]
 
 
 @strawberry.input(description="A point of the field.")

@@ -1,0 +1,187 @@
+"""Subscriptions over real sockets: what a client that leaves, by whatever way, leaves behind is nothing."""
+
+import asyncio
+import json
+import socket
+import struct
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pytest
+from live_app import Served, served
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
+
+TRANSPORT, LEGACY = "graphql-transport-ws", "graphql-ws"
+TICKS = "subscription { ticks }"
+
+# What the loop needs to notice and to clean up; the promise is 200 ms.
+FREED_WITHIN_S = 0.2
+
+
+class Leave(Protocol):
+    async def __call__(self) -> None: ...
+
+
+@dataclass
+class Client:
+    """Somebody who watches, and can leave by each way that there is."""
+
+    receive: Callable[[], Awaitable[Any]]
+    ways: dict[str, Leave]
+
+
+def reset(transport: asyncio.BaseTransport) -> None:
+    """Leave by a TCP reset, as a process does whose machine throws its connections away."""
+    connection: socket.socket = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert isinstance(transport, asyncio.WriteTransport)
+    transport.abort()
+
+
+@asynccontextmanager
+async def watching(port: int, transport: str, query: str = TICKS) -> AsyncIterator[Client]:
+    async with _over_http(port, query) if transport == "sse" else _over_socket(port, transport, query) as client:
+        yield client
+
+
+@asynccontextmanager
+async def _over_socket(port: int, protocol: str, query: str) -> AsyncIterator[Client]:
+    async with introduced(port, protocol) as connection:
+        await start(connection, protocol, query)
+
+        async def gone() -> None:
+            connection.transport.abort()
+
+        async def rst() -> None:
+            reset(connection.transport)
+
+        async def receive() -> Any:
+            return json.loads(await connection.recv())
+
+        yield Client(receive, {"close": connection.close, "gone": gone, "reset": rst})
+
+
+@asynccontextmanager
+async def introduced(port: int, protocol: str) -> AsyncIterator[ClientConnection]:
+    async with connect(f"ws://127.0.0.1:{port}/graphql", subprotocols=[Subprotocol(protocol)]) as connection:
+        await connection.send(json.dumps({"type": "connection_init"}))
+        assert json.loads(await connection.recv()) == {"type": "connection_ack"}
+        yield connection
+
+
+async def start(connection: ClientConnection, protocol: str, query: str, name: str = "1") -> None:
+    kind = "subscribe" if protocol == TRANSPORT else "start"
+    await connection.send(json.dumps({"id": name, "type": kind, "payload": {"query": query}}))
+
+
+@asynccontextmanager
+async def _over_http(port: int, query: str) -> AsyncIterator[Client]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    body = json.dumps({"query": query})
+    writer.write(
+        b"POST /graphql HTTP/1.1\r\nHost: service\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
+
+    async def receive() -> Any:
+        while not (line := await reader.readline()).startswith(b"data: {"):
+            assert line, "the stream ended"
+        return json.loads(line.removeprefix(b"data: "))
+
+    async def gone() -> None:
+        writer.close()
+
+    async def rst() -> None:
+        reset(writer.transport)
+
+    try:
+        yield Client(receive, {"close": gone, "gone": gone, "reset": rst})
+    finally:
+        writer.close()
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Served]:
+    async with served() as running:
+        yield running
+
+
+@pytest.fixture(params=[TRANSPORT, LEGACY, "sse"])
+def transport(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.mark.parametrize("way", ["close", "gone", "reset"])
+@pytest.mark.parametrize("interval_ms", [0, 10, 60_000])
+async def test_a_client_that_leaves_leaves_nothing_behind(
+    service: Served, transport: str, way: str, interval_ms: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whether it leaves between items, while one is sent, or while the source waits."""
+    before = service.footprint
+    async with watching(service.port, transport, f"subscription {{ ticks(intervalMs: {interval_ms}) }}") as client:
+        if interval_ms < 1000:
+            await client.receive()
+        await service.subscriptions_begun(1)
+        await client.ways[way]()
+        await service.is_left((sys.maxsize, sys.maxsize, before[2], before[3]), FREED_WITHIN_S)
+    await service.is_left(before, 2)
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_hundred_clients_that_vanish_leave_the_house_as_it_was(service: Served, transport: str) -> None:
+    async with watching(service.port, transport) as first:
+        await first.receive()
+        await first.ways["gone"]()
+    await service.is_left((sys.maxsize, sys.maxsize, 0, 0), 2)
+    await asyncio.sleep(0)
+    before = service.footprint
+    for number in range(100):
+        async with watching(service.port, transport) as client:
+            await service.subscriptions_begun(number + 2)
+            await client.ways[("close", "gone", "reset")[number % 3]]()
+    await service.is_left(before, 2)
+
+
+@pytest.mark.parametrize(("protocol", "stop"), [(TRANSPORT, "complete"), (LEGACY, "stop")])
+async def test_a_client_may_stop_one_subscription_and_keep_another(service: Served, protocol: str, stop: str) -> None:
+    async with introduced(service.port, protocol) as connection:
+        for name in ("kept", "stopped"):
+            await start(connection, protocol, TICKS, name)
+        await service.subscriptions_begun(2)
+        await connection.send(json.dumps({"id": "stopped", "type": stop}))
+        await service.is_left((sys.maxsize, sys.maxsize, 1, 1), FREED_WITHIN_S)
+        names: list[str] = []
+        async with asyncio.timeout(5):
+            while names[-10:] != ["kept"] * 10:
+                names.append(json.loads(await connection.recv())["id"])
+
+
+async def test_a_subscription_that_is_over_frees_what_it_had_before_its_socket_closes(
+    service: Served, transport: str
+) -> None:
+    if transport == "sse":
+        async with watching(service.port, transport, "subscription { ticks(number: 2) }") as client:
+            assert [await client.receive() for _ in range(2)]
+            await service.is_left((sys.maxsize, sys.maxsize, 0, 0), FREED_WITHIN_S)
+        return
+    async with introduced(service.port, transport) as connection:
+        await start(connection, transport, "subscription { ticks(number: 2) }")
+        kinds = [json.loads(await connection.recv())["type"] for _ in range(3)]
+        assert kinds == ["next" if transport == TRANSPORT else "data"] * 2 + ["complete"]
+        await service.is_left((sys.maxsize, sys.maxsize, 0, 0), FREED_WITHIN_S)
+
+
+async def test_a_server_that_stops_ends_what_is_watched(transport: str) -> None:
+    """A socket at once; a stream over HTTP is a request, and gets the time that requests get: 3 s here."""
+    async with AsyncExitStack() as clients:
+        async with served() as service:
+            client = await clients.enter_async_context(watching(service.port, transport))
+            await client.receive()
+            begun = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - begun < (4 if transport == "sse" else 1)
+        await service.is_left((sys.maxsize, sys.maxsize, 0, 0), FREED_WITHIN_S)

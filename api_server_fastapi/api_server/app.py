@@ -9,7 +9,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 import structlog
 import svcs.fastapi
 from fastapi import FastAPI
-from sqlalchemy.ext.asyncio import AsyncEngine
 from starlette.middleware import Middleware
 
 from api_server.api.system import PUBLIC_PATHS
@@ -45,7 +44,7 @@ def create_app(application: Application) -> FastAPI:
     app = FastAPI(
         title=application.name,
         version=application.version,
-        lifespan=svcs.fastapi.lifespan(_lifespan_of(application, parts, settings), registry=ServiceRegistry()),
+        lifespan=svcs.fastapi.lifespan(_lifespan_of(application, parts), registry=ServiceRegistry()),
         middleware=[
             Middleware(LogContextMiddleware, quiet_paths=PUBLIC_PATHS),
             Middleware(CustomAuthenticationMiddleware, authenticator=authenticator, public_paths=PUBLIC_PATHS),
@@ -57,7 +56,7 @@ def create_app(application: Application) -> FastAPI:
         for router in part.routers():
             app.include_router(router)
     schema = build_schema([part.graphql() for part in parts if part.graphql], errors)
-    app.include_router(graphql_router(schema, authenticator))
+    app.include_router(graphql_router(schema, authenticator, legacy_sockets=settings.graphql_legacy_sockets))
     return app
 
 
@@ -80,7 +79,7 @@ def _authenticator(settings: Settings) -> Authenticator:
 
 
 def _lifespan_of(
-    application: Application, parts: Sequence[Application], settings: Settings
+    application: Application, parts: Sequence[Application]
 ) -> Callable[[FastAPI, svcs.Registry], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI, registry: svcs.Registry) -> AsyncIterator[None]:
@@ -91,7 +90,8 @@ def _lifespan_of(
         # A worker whose supervisor was killed would hold the port for ever.
         when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
         async with AsyncExitStack() as running:
-            engine = _engine(application, settings)
+            url = application.primary_url()
+            engine = create_engine(url) if url else None
             if engine is not None:
                 running.push_async_callback(engine.dispose)
             for part in parts:
@@ -109,8 +109,3 @@ def _lifespan_of(
             yield
 
     return lifespan
-
-
-def _engine(application: Application, settings: Settings) -> AsyncEngine | None:
-    url = settings.database_url.get_secret_value() if settings.database_url else application.database_url()
-    return create_engine(url) if url else None

@@ -6,12 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
 from api_server.exceptions import StartError
+from api_server.settings import get_settings
 
 if TYPE_CHECKING:
     from fastapi import APIRouter, FastAPI
     from pydantic_settings import BaseSettings
     from starlette.middleware import Middleware
 
+    from api_server.database.migration_backend import MigrationBackend
     from api_server.graphql.part import GraphQLPart
     from api_server.readiness_pipeline import ReadinessStage
     from api_server.services.registry import ServiceRegistry
@@ -28,10 +30,10 @@ def nothing_to_register(registry: "ServiceRegistry") -> None:
 class Application:
     """What a service consists of.
 
-    `routers`, `graphql`, `stages` and `database_url` are called when they are needed, so that a command line that
-    only administers an application imports none of its faces. `errors` maps each exception class that clients may
-    see, by its `code` and message, to the HTTP status of its problem details; every other exception is masked.
-    `database_url` is used where `API_SERVER_DATABASE_URL` is unset.
+    `routers`, `graphql`, `stages`, `migrations` and `database_url` are called when they are needed, so that a command
+    line that only administers an application imports none of its faces. `errors` maps each exception class that
+    clients may see, by its `code` and message, to the HTTP status of its problem details; every other exception is
+    masked. `migrations` are applied in this order. `database_url` is used where `API_SERVER_DATABASE_URL` is unset.
     """
 
     name: str
@@ -43,9 +45,15 @@ class Application:
     middleware: "Sequence[Middleware]" = ()
     stages: "Callable[[], Sequence[ReadinessStage]]" = tuple
     requires_database: bool = False
+    migrations: "Callable[[], Sequence[MigrationBackend]]" = tuple
     database_url: Callable[[], str | None] = lambda: None
     errors: Mapping[type[Exception], int] = field(default_factory=dict)
     settings: "Sequence[type[BaseSettings]]" = ()
+
+    def primary_url(self) -> str | None:
+        """Return the URL that leads straight to the primary: `API_SERVER_DATABASE_URL`, else the application's own."""
+        given = get_settings().database_url
+        return given.get_secret_value() if given else self.database_url()
 
 
 def load_application(path: str) -> Application:

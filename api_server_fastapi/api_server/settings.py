@@ -43,6 +43,9 @@ class Settings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto`: readable on a terminal, JSON anywhere else"
     )
+    graphql_legacy_sockets: bool = Field(
+        default=True, description="speak the older protocol `graphql-ws` on GraphQL sockets too"
+    )
     database_url: SecretStr | None = Field(
         default=None,
         description="`postgresql://…` straight to the primary; unset: the application's own database",
@@ -72,6 +75,16 @@ def get_settings() -> Settings:
     """Return the process's settings, read once."""
     read_settings(Settings)
     return Settings()
+
+
+def is_production() -> bool:
+    """Whether `ENV_TYPE` says production, for settings classes that refuse there what development may do."""
+    return _value_of("ENV_TYPE").casefold() == "production"
+
+
+def libpq_url(database_url: str) -> str:
+    """Spell a database URL without the name of a driver, as libpq and asyncpg read it."""
+    return database_url.replace("postgresql+psycopg://", "postgresql://", 1)
 
 
 def load_env_file(path: Path) -> None:

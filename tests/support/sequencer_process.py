@@ -3,13 +3,14 @@
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from api_server.testing import ServiceProcess, StartService
+from api_server.testing import ServiceProcess, StartService, clean_environment
 
 ROOT = Path(__file__).parents[2]
 MANAGE = ROOT / "throttling_sequencer_fastapi" / "manage.py"
@@ -63,6 +64,38 @@ def start_sequencer(
     yield start
     for client in clients:
         client.close()
+
+
+@contextmanager
+def running_sequencer(folder: Path, port: int, *arguments: str, **environment: str) -> Iterator[Sequencer]:
+    """Run one sequencer for as long as several tests share it; what it writes lies in `folder`."""
+    command: list[str | Path] = [sys.executable, MANAGE, "--data", folder / "data", *arguments]
+    variables = clean_environment(UVICORN_PORT=str(port), **environment)
+    service = ServiceProcess(command, variables, folder / "service.log", folder)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        service.wait_until_it_answers(f"{url}/livez")
+        with httpx2.Client(base_url=url, timeout=30) as client:
+            yield Sequencer(service, url, folder / "data", client)
+    finally:
+        service.stop()
+
+
+@pytest.fixture(scope="module")
+def start_shared_sequencer(
+    tmp_path_factory: pytest.TempPathFactory, unused_tcp_port_factory: Callable[[], int]
+) -> Iterator[StartSequencer]:
+    """Give a function that starts a sequencer for all tests of a module; without a database unless one is named."""
+    with ExitStack() as running:
+
+        def start(**environment: str) -> Sequencer:
+            folder = tmp_path_factory.mktemp("sequencer")
+            if environment.get("ENV_TYPE") != "production":
+                nowhere = {"PICCOLO_DB_HOST": "127.0.0.1", "PICCOLO_DB_PORT": str(unused_tcp_port_factory())}
+                environment = {**nowhere, "SEQUENCER_PERSISTENCE": "memory", **environment}
+            return running.enter_context(running_sequencer(folder, unused_tcp_port_factory(), **environment))
+
+        yield start
 
 
 @pytest.fixture(scope="session")

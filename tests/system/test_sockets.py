@@ -1,16 +1,21 @@
 """GraphQL over WebSocket: the same schema, the same identity, refused in the protocol's own words."""
 
 import json
+import time
 from typing import Any
 
 import pytest
 from sequencer_process import Sequencer, StartSequencer
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
-from websockets.typing import Subprotocol
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
 
 TRANSPORT, LEGACY = "graphql-transport-ws", "graphql-ws"
 INIT = {"type": "connection_init"}
+UNIT = "{coordinate: {x: 0, y: 0}, speed: 0, mass: 1, friction: 0}"
+SLOW_GOALS = (
+    f"subscription {{generateSteps(gameStateInput: {{playerUnits: [{UNIT}], enemyUnits: [{UNIT}]}}){{throttle}}}}"
+)
 
 
 def operation(protocol: str, query: str = "{version{name}}") -> dict[str, Any]:
@@ -24,34 +29,47 @@ def protocol(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture
-def development(start_sequencer: StartSequencer, no_database: dict[str, str]) -> Sequencer:
-    return start_sequencer(**no_database)
+@pytest.fixture(scope="module")
+def development(start_shared_sequencer: StartSequencer) -> Sequencer:
+    return start_shared_sequencer()
 
 
-@pytest.fixture
-def production(start_sequencer: StartSequencer) -> Sequencer:
-    return start_sequencer(ENV_TYPE="production")
+@pytest.fixture(scope="module")
+def production(start_shared_sequencer: StartSequencer) -> Sequencer:
+    return start_shared_sequencer(ENV_TYPE="production")
+
+
+def socket_url(sequencer: Sequencer) -> str:
+    return sequencer.url.replace("http", "ws") + "/graphql"
 
 
 def converse(
     sequencer: Sequencer, *messages: Any, protocol: str = TRANSPORT, headers: dict[str, str] | None = None
 ) -> list[Any]:
     """Send these messages, each answered by one, and return the answers; a close is an answer too."""
-    url = sequencer.url.replace("http", "ws") + "/graphql"
     answers: list[Any] = []
-    with connect(url, subprotocols=[Subprotocol(protocol)], additional_headers=headers) as socket:
+    with connect(socket_url(sequencer), subprotocols=[Subprotocol(protocol)], additional_headers=headers) as socket:
         assert socket.response is not None
         assert socket.response.headers["X-Request-ID"]
         try:
             for message in messages:
-                socket.send(message if isinstance(message, str) else json.dumps(message))
+                socket.send(message if isinstance(message, str | bytes) else json.dumps(message))
                 answers.append(json.loads(socket.recv(timeout=5)))
             if answers[-1].get("type") == "connection_error":
                 answers.append(json.loads(socket.recv(timeout=5)))
         except ConnectionClosed as closed:
             answers.append(closed.rcvd.code if closed.rcvd else None)
     return answers
+
+
+def heard(socket: ClientConnection) -> list[Any]:
+    """Return all that a socket says until it closes, and with which code it does."""
+    answers: list[Any] = []
+    try:
+        while True:
+            answers.append(json.loads(socket.recv(timeout=10)))
+    except ConnectionClosed as closed:
+        return [*answers, closed.rcvd and closed.rcvd.code]
 
 
 def test_an_operation_over_a_socket_answers_as_over_http(development: Sequencer) -> None:
@@ -109,3 +127,63 @@ def test_a_frame_that_is_no_message_is_refused_in_the_protocol_s_words(developme
     for frame in frames:
         assert converse(development, INIT, json.dumps(frame), protocol=protocol)[1:] == refusal, frame
     assert "Traceback" not in development.service.log
+
+
+def test_frames_that_cannot_be_read_are_refused_on_both_protocols(development: Sequencer, protocol: str) -> None:
+    refused = {"type": "connection_error", "payload": {"message": "WebSocket message must be valid JSON"}}
+    for frame in ("{", '{"type": NaN}', "[" * 20_000):
+        *words, code = converse(development, INIT, frame, protocol=protocol)[1:]
+        assert (code, words) == (4400, [refused] if protocol == LEGACY else [])
+    assert converse(development, INIT, b"{}", protocol=protocol)[1:] == [1002 if protocol == LEGACY else 4400]
+    assert "Traceback" not in development.service.log
+
+
+def test_introducing_oneself_twice_is_too_often(development: Sequencer, protocol: str) -> None:
+    *words, code = converse(development, INIT, INIT, protocol=protocol)[1:]
+    assert code == 4429
+    refused = {"type": "connection_error", "payload": {"message": "Too many initialisation requests"}}
+    assert words == ([refused] if protocol == LEGACY else [])
+
+
+def test_who_does_not_introduce_themselves_is_not_waited_for(development: Sequencer, protocol: str) -> None:
+    begun = time.monotonic()
+    with connect(socket_url(development), subprotocols=[Subprotocol(protocol)]) as socket:
+        *words, code = heard(socket)
+    assert (code, [word["type"] for word in words]) == (4408, ["connection_error"] if protocol == LEGACY else [])
+    assert 4.5 < time.monotonic() - begun < 6
+
+
+def test_the_same_name_for_two_operations_at_once_is_refused(development: Sequencer) -> None:
+    """As `graphql-transport-ws` says; the legacy protocol lets the second one take the place of the first."""
+    slow = operation(TRANSPORT, SLOW_GOALS)
+    with connect(socket_url(development), subprotocols=[Subprotocol(TRANSPORT)]) as socket:
+        for message in (INIT, slow, slow):
+            socket.send(json.dumps(message))
+        assert heard(socket)[-1] == 4409
+
+
+def test_a_frame_that_is_larger_than_any_operation_closes_the_socket(development: Sequencer, protocol: str) -> None:
+    assert converse(development, INIT, "x" * (64 * 1024 + 1), protocol=protocol)[1:] == [1009]
+
+
+def test_a_page_of_another_origin_gets_no_socket(development: Sequencer, protocol: str) -> None:
+    url = socket_url(development)
+    with pytest.raises(InvalidStatus) as refused:
+        connect(url, subprotocols=[Subprotocol(protocol)], origin=Origin("http://elsewhere.example")).close()
+    assert refused.value.response.status_code == 403
+    with connect(url, subprotocols=[Subprotocol(protocol)], origin=Origin(development.url)) as socket:
+        socket.send(json.dumps(INIT))
+        assert json.loads(socket.recv(timeout=5)) == {"type": "connection_ack"}
+    assert "Traceback" not in development.service.log
+
+
+@pytest.mark.parametrize("protocols", [["graphql-sse"], ["soap"], []])
+def test_a_protocol_that_is_not_spoken_closes_the_socket(development: Sequencer, protocols: list[str]) -> None:
+    with connect(socket_url(development), subprotocols=list(map(Subprotocol, protocols)) or None) as socket:
+        assert heard(socket) == [4406]
+
+
+def test_the_legacy_protocol_can_be_switched_off(start_sequencer: StartSequencer, no_database: dict[str, str]) -> None:
+    modern = start_sequencer(**no_database, API_SERVER_GRAPHQL_LEGACY_SOCKETS="false")
+    assert converse(modern, INIT, protocol=LEGACY) == [4406]
+    assert converse(modern, INIT, protocol=TRANSPORT) == [{"type": "connection_ack"}]

@@ -10,9 +10,10 @@ from throttling_sequencer.application.planning import LaneBrokenError, LaneFullE
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.services import adjust_registry
-from throttling_sequencer.domain.errors import InvalidValueError
+from throttling_sequencer.domain.errors import InvalidValueError, StorageUnavailableError
 
 if TYPE_CHECKING:
+    from api_server.database.migration_backend import MigrationBackend
     from api_server.graphql.part import GraphQLPart
     from api_server.services.registry import ServiceRegistry
     from fastapi import APIRouter, FastAPI
@@ -31,9 +32,18 @@ def _routers() -> "Sequence[APIRouter]":
 
 
 def _graphql() -> "GraphQLPart":
-    from throttling_sequencer.api.graphql.queries import SEQUENCER_PART  # noqa: PLC0415 - a command line needs no face
+    from throttling_sequencer.api.graphql.part import SEQUENCER_PART  # noqa: PLC0415 - a command line needs no face
 
     return SEQUENCER_PART
+
+
+def _migrations() -> "Sequence[MigrationBackend]":
+    from throttling_sequencer.infrastructure.db.piccolo_migrations import (  # noqa: PLC0415 - few commands migrate
+        PiccoloMigrations,
+    )
+
+    url = SEQUENCER.primary_url()
+    return (PiccoloMigrations(url),) if url else ()
 
 
 SEQUENCER = Application(
@@ -43,8 +53,9 @@ SEQUENCER = Application(
     lifespan=_lifespan,
     routers=_routers,
     graphql=_graphql,
+    migrations=_migrations,
     database_url=lambda: PiccoloDBConfig().url,
-    errors={InvalidValueError: 422, LaneFullError: 503, LaneBrokenError: 503},
+    errors={InvalidValueError: 422, LaneFullError: 503, LaneBrokenError: 503, StorageUnavailableError: 503},
     settings=(SequencerSettings, PiccoloDBConfig),
 )
 

@@ -14,7 +14,7 @@ from throttling_sequencer.api.http.v1.dtos import CoordinateDto, GameStateDto, U
 from throttling_sequencer.application.mappers import from_goals, to_game_state
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.container import build_container
-from throttling_sequencer.di.services import register_planning, use_strategy
+from throttling_sequencer.di.planning import register_planning, use_strategy
 from throttling_sequencer.domain.errors import InvalidValueError
 from throttling_sequencer.domain.game import GameState, UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration

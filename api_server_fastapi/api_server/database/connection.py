@@ -3,6 +3,8 @@
 from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from api_server.settings import libpq_url
+
 _CONNECT_TIMEOUT_S = 2
 
 
@@ -11,7 +13,7 @@ def create_engine(database_url: str) -> AsyncEngine:
 
     The URL is libpq's, so that it may name several hosts.
     """
-    conninfo = database_url.replace("postgresql+psycopg://", "postgresql://", 1)
+    conninfo = libpq_url(database_url)
 
     async def connect() -> AsyncConnection[tuple[object, ...]]:
         return await AsyncConnection.connect(conninfo, connect_timeout=_CONNECT_TIMEOUT_S)

@@ -6,7 +6,7 @@ from contextlib import aclosing, suppress
 from typing import Any, TypeGuard
 
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
+from strawberry.http.exceptions import NonJsonMessageReceived, WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 from strawberry.subscriptions.protocols.graphql_ws.handlers import BaseGraphQLWSHandler
@@ -63,8 +63,6 @@ class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
             await super().handle()
         except NonJsonMessageReceived:
             await self._refuse(_BAD_REQUEST, "WebSocket message must be valid JSON")
-        except NonTextMessageReceived:
-            await self._refuse(_BAD_REQUEST, "WebSocket message type must be text")
         finally:
             introduction.cancel()
             with suppress(asyncio.CancelledError, WebSocketDisconnected):

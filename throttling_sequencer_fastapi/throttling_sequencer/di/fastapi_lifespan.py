@@ -3,10 +3,15 @@
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 
+from api_server.application import Application
 from api_server.services.registry import ServiceRegistry
 from fastapi import FastAPI
 
 from throttling_sequencer.application.planning import PlanningLane
+from throttling_sequencer.application.request_log import ForgetOldGqlRequests, RecordGqlRequest
+from throttling_sequencer.core.database_config import PiccoloDBConfig
+from throttling_sequencer.di.migrations import migrating
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import start_pool, stop_pool
 from throttling_sequencer.infrastructure.lane import ProcessLane
 
 
@@ -16,6 +21,13 @@ async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator
     Undecorated: `create_app` composes it with the foundation's own and hands both one registry.
     """
     async with AsyncExitStack() as running:
+        running.push_async_callback(stop_pool)
+        await start_pool()
+        application = registry.get(Application)
+        if PiccoloDBConfig().run_migrations and (url := application.primary_url()):
+            await running.enter_async_context(migrating(application.migrations(), url))
+        await running.enter_async_context(registry.get(ForgetOldGqlRequests).pruning())
+        await running.enter_async_context(registry.get(RecordGqlRequest).writing())
         lane = registry.get(PlanningLane)
         if isinstance(lane, ProcessLane):
             running.push_async_callback(lane.close)

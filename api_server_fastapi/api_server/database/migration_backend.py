@@ -1,0 +1,72 @@
+"""Migrations, whatever tool makes them: what such a tool offers, and the one way in which all of them are applied."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import structlog
+
+from api_server.database.advisory_lock import AdvisoryLock, advisory_lock_async
+
+log = structlog.get_logger("api_server.database.migration_backend")
+
+
+class MigrationBackend(Protocol):
+    """The migrations of one schema. Neither method takes a lock, and neither may run beside another's `upgrade`."""
+
+    @property
+    def name(self) -> str:
+        """What the backend is called in logs and errors."""
+        ...
+
+    async def pending(self) -> list[str]:
+        """Return the names of the migrations that are not applied yet, oldest first; change nothing."""
+        ...
+
+    async def upgrade(self) -> None:
+        """Apply every pending migration; one that fails leaves nothing of itself behind."""
+        ...
+
+
+class MigrationError(Exception):
+    """A backend's migrations cannot be read or applied; those that were applied before stay."""
+
+    def __init__(self, backend: str, reason: Exception) -> None:
+        super().__init__(f"The {backend} migrations failed: {' '.join(str(reason).split()) or type(reason).__name__}")
+        self.backend = backend
+
+
+async def upgrade_all(
+    backends: Sequence[MigrationBackend], url: str | None = None, *, lock_timeout: float = 600.0
+) -> Mapping[str, list[str]]:
+    """Apply what is pending, in the order of `backends`, and return the applied migrations by the backend's name.
+
+    Of all processes that call this at once, one applies; the others wait for it up to `lock_timeout` seconds and find
+    nothing left to do. Where nothing is pending, no lock is taken. `url` leads straight to the primary, by default
+    `API_SERVER_DATABASE_URL`. Raises MigrationError, and what `advisory_lock` raises.
+    """
+    if not any([await _pending(backend) for backend in backends]):
+        return {}
+    applied = {}
+    async with advisory_lock_async(AdvisoryLock.MIGRATION, url, timeout=lock_timeout):
+        for backend in backends:
+            # Asked again: while this process waited for the lock, another one may have done the work.
+            if migrations := await _pending(backend):
+                with _failing_by_name(backend):
+                    await backend.upgrade()
+                applied[backend.name] = migrations
+                log.info("migrations applied", backend=backend.name, migrations=migrations)
+    return applied
+
+
+async def _pending(backend: MigrationBackend) -> list[str]:
+    with _failing_by_name(backend):
+        return await backend.pending()
+
+
+@contextmanager
+def _failing_by_name(backend: MigrationBackend) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        raise MigrationError(backend.name, error) from error

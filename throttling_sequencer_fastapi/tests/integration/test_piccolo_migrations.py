@@ -1,0 +1,326 @@
+"""Piccolo's migrations: in this process, on their own connection, each of them whole or not at all."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+import asyncpg
+import psycopg
+import pytest
+from api_server.database.migration_backend import MigrationError, upgrade_all
+from api_server.exceptions import StartError
+from api_server.local.postgres import PostgresAddress
+from api_server.testing import clean_environment
+from fresh_database import fresh_database
+from older_postgres import older_postgres
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.apps.migrations.commands.new import AutoMigrationManager
+from piccolo_database import piccolo_environment, pool_on
+from throttling_sequencer.infrastructure.db import piccolo_conf, piccolo_migrations
+from throttling_sequencer.infrastructure.db.piccolo_migrations import PiccoloMigrations
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.bounded_migration import bounded_migration
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.piccolo_app import APP_CONFIG
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.tables import GqlRequestInfo
+
+DISTRIBUTION = Path(__file__).parents[2]
+ALL = ["2026-11-25T16:50:50:923447", "2026-11-25T17:05:12:310268"]
+UPGRADE = """
+import asyncio, sys
+from api_server.database.migration_backend import upgrade_all
+from throttling_sequencer.infrastructure.db.piccolo_migrations import PiccoloMigrations
+applied = asyncio.run(upgrade_all([PiccoloMigrations(sys.argv[1])], sys.argv[1]))
+print(applied.get("piccolo", []), file=sys.stderr)
+"""
+PENDING = """
+import asyncio, sys
+from throttling_sequencer.infrastructure.db import piccolo_migrations
+print(piccolo_migrations.__file__)
+print(asyncio.run(piccolo_migrations.PiccoloMigrations(sys.argv[1]).pending()))
+"""
+COLUMNS = """
+    SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns
+    WHERE table_schema = 'throttling_sequencer' AND table_name = 'gql_request_info' ORDER BY ordinal_position
+"""
+
+
+@pytest.fixture(scope="module")
+def older_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresAddress]:
+    with older_postgres(tmp_path_factory.mktemp("older") / "postgres") as address:
+        yield address
+
+
+@pytest.fixture(params=["postgres", "older_server"])
+def database(request: pytest.FixtureRequest) -> Iterator[PostgresAddress]:
+    """An empty database on each major version."""
+    with fresh_database(request.getfixturevalue(request.param)) as address:
+        yield address
+
+
+@pytest.fixture
+def url(postgres: PostgresAddress) -> Iterator[str]:
+    with fresh_database(postgres) as address:
+        yield address.url
+
+
+def rows(url: str, query: Any) -> list[tuple[Any, ...]]:
+    with psycopg.connect(url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def relations(url: str) -> set[str]:
+    """Return the tables, indexes and sequences that are not PostgreSQL's own."""
+    query = """
+        SELECT relnamespace::regnamespace || '.' || relname FROM pg_class
+        WHERE relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+    """
+    return {name for (name,) in rows(url, query)}
+
+
+async def test_an_empty_database_is_migrated_once(database: PostgresAddress) -> None:
+    backend = PiccoloMigrations(database.url)
+    assert await backend.pending() == ALL
+    assert await upgrade_all([backend], database.url) == {"piccolo": ALL}
+    assert await backend.pending() == []
+    assert await upgrade_all([backend], database.url) == {}
+    assert relations(database.url) == {
+        "throttling_sequencer.gql_request_info",
+        "throttling_sequencer.gql_request_info_pkey",
+        "throttling_sequencer.gql_request_info_unix_time",
+        "throttling_sequencer.gql_request_info_user_id_operation_id",
+        "throttling_sequencer.migration",
+        "throttling_sequencer.migration_id_seq",
+        "throttling_sequencer.migration_pkey",
+    }
+
+
+async def test_asking_what_is_pending_changes_nothing(url: str) -> None:
+    await PiccoloMigrations(url).pending()
+    assert relations(url) == set()
+    schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'throttling_sequencer'"
+    assert rows(url, schemas) == [(0,)]
+
+
+def test_of_two_processes_at_once_one_migrates(database: PostgresAddress) -> None:
+    command = [sys.executable, "-W", "error", "-c", UPGRADE, database.url]
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [process.communicate(timeout=60)[1].splitlines()[-1] for process in processes]
+    assert sorted(answers) == sorted([str(ALL), "[]"])
+    assert rows(database.url, "SELECT count(*) FROM throttling_sequencer.migration") == [(2,)]
+
+
+async def test_the_table_has_the_columns_of_its_class(database: PostgresAddress, postgres: PostgresAddress) -> None:
+    await PiccoloMigrations(database.url).upgrade()
+    with fresh_database(postgres) as made_of_the_class:
+        async with pool_on(made_of_the_class):
+            await GqlRequestInfo.create_table()
+        assert rows(database.url, COLUMNS) == rows(made_of_the_class.url, COLUMNS) != []
+
+
+async def test_piccolo_itself_finds_no_difference() -> None:
+    with patch.object(sys, "path", sys.path.copy()), patch.dict(sys.modules):
+        statements = await AutoMigrationManager().get_alter_statements(APP_CONFIG)
+    assert [statement for found in statements for statement in found.statements] == []
+
+
+def test_piccolos_own_command_goes_back_and_forth(database: PostgresAddress) -> None:
+    assert asyncio.run(upgrade_all([PiccoloMigrations(database.url)], database.url))
+    piccolo(database, "backwards", "throttling_sequencer", "all", "--auto_agree")
+    assert asyncio.run(PiccoloMigrations(database.url).pending()) == ALL
+    assert "throttling_sequencer.gql_request_info" not in relations(database.url)
+    piccolo(database, "forwards", "throttling_sequencer")
+    assert asyncio.run(PiccoloMigrations(database.url).pending()) == []
+
+
+def piccolo(database: PostgresAddress, *arguments: str) -> None:
+    environment = clean_environment(PICCOLO_CONF=piccolo_conf.__name__, **piccolo_environment(database))
+    command: list[str | Path] = [Path(sys.executable).with_name("piccolo"), "migrations", *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+async def test_each_migration_begins_by_limiting_itself(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    for module in piccolo_migrations._history():
+        manager = await module.forwards()
+        for first in (manager.raw[0], manager.raw_backwards[0]):
+            async with connection.transaction():
+                with piccolo_migrations._piccolo_on(connection):
+                    await first()
+                assert await connection.fetchval("SHOW lock_timeout") == "5s"
+                assert await connection.fetchval("SHOW statement_timeout") == "1min"
+    await connection.close()
+
+
+AddMigration = Callable[..., None]
+
+
+@pytest.fixture
+def add_migration(monkeypatch: pytest.MonkeyPatch) -> AddMigration:
+    """Give a function that appends a migration of raw SQL to the history."""
+    history = piccolo_migrations._history()
+
+    def add(*statements: str, **attributes: bool) -> None:
+        async def run() -> None:
+            for statement in statements:
+                await DB.run_ddl(statement)
+
+        async def forwards() -> MigrationManager:
+            manager = bounded_migration("9999", "one of the test's own", lock_timeout="100ms", statement_timeout="2s")
+            manager.add_raw(run)
+            for name, value in attributes.items():
+                setattr(manager, name, value)
+            return manager
+
+        modules = [*history, SimpleNamespace(ID="9999", forwards=forwards)]
+        monkeypatch.setattr(piccolo_migrations, "_history", lambda: modules)
+
+    return add
+
+
+async def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(
+    url: str, add_migration: AddMigration
+) -> None:
+    add_migration("CREATE TABLE half ()", "SELECT 1/0")
+    with pytest.raises(MigrationError, match="The piccolo migrations failed: division by zero"):
+        await upgrade_all([PiccoloMigrations(url)], url)
+    assert await PiccoloMigrations(url).pending() == ["9999"]
+    assert "public.half" not in relations(url)
+
+
+async def test_the_first_migration_fails_without_a_trace(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(manager: MigrationManager) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(MigrationManager, "run", fail)
+    with pytest.raises(ZeroDivisionError):
+        await PiccoloMigrations(url).upgrade()
+    assert relations(url) == set()
+
+
+async def test_a_commit_that_fails_leaves_nothing_behind_in_this_process_either(
+    url: str, add_migration: AddMigration, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICCOLO_CONF", "somebody_elses.piccolo_conf")
+    add_migration(
+        "CREATE TABLE parent (id integer PRIMARY KEY)",
+        "CREATE TABLE child (id integer REFERENCES parent DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO child VALUES (1)",
+    )
+    before = (sys.path.copy(), sys.stdout)
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await PiccoloMigrations(url).upgrade()
+    assert await PiccoloMigrations(url).pending() == ["9999"]
+    assert "public.parent" not in relations(url)
+    assert not DB.transaction_exists()
+    assert os.environ["PICCOLO_CONF"] == "somebody_elses.piccolo_conf"
+    assert (sys.path, sys.stdout) == before
+    await retried(lambda: sessions(url) == 0)
+
+
+def sessions(url: str) -> int:
+    query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'throttling_sequencer migrations'"
+    return int(rows(url, query)[0][0])
+
+
+async def retried(holds: Callable[[], bool]) -> None:
+    """The server notices a moment later that a connection is closed."""
+    async with asyncio.timeout(3):
+        while not holds():
+            await asyncio.sleep(0.02)
+
+
+async def test_a_statement_does_not_outlive_its_process_for_long(url: str) -> None:
+    """Whoever gets the lock next would meet it."""
+    async with piccolo_migrations._connected(url) as connection:
+        running = asyncio.create_task(connection.execute("SELECT pg_sleep(30)"))
+        await asyncio.sleep(0.1)
+        connection.terminate()
+        with pytest.raises(asyncpg.ConnectionDoesNotExistError):
+            await running
+    await retried(lambda: sessions(url) == 0)
+
+
+async def test_a_migration_may_go_without_a_transaction(url: str, add_migration: AddMigration) -> None:
+    """An index that is built concurrently cannot do with one."""
+    add_migration(
+        "CREATE INDEX CONCURRENTLY later ON throttling_sequencer.gql_request_info (outcome)", wrap_in_transaction=False
+    )
+    await upgrade_all([PiccoloMigrations(url)], url)
+    assert "throttling_sequencer.later" in relations(url)
+    assert await PiccoloMigrations(url).pending() == []
+
+
+async def test_a_migration_that_is_declared_done_is_recorded_only(url: str, add_migration: AddMigration) -> None:
+    add_migration("CREATE TABLE real ()", fake=True)
+    await PiccoloMigrations(url).upgrade()
+    assert await PiccoloMigrations(url).pending() == []
+    assert "public.real" not in relations(url)
+
+
+async def test_a_migration_gives_up_on_a_table_that_is_in_use(url: str, add_migration: AddMigration) -> None:
+    await PiccoloMigrations(url).upgrade()
+    add_migration("LOCK TABLE throttling_sequencer.gql_request_info")
+    with psycopg.connect(url) as user:
+        user.execute("SELECT * FROM throttling_sequencer.gql_request_info")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await PiccoloMigrations(url).upgrade()
+    await PiccoloMigrations(url).upgrade()
+
+
+async def test_the_pool_plays_no_part(url: str, postgres: PostgresAddress) -> None:
+    with fresh_database(postgres) as other:
+        async with pool_on(other):
+            await PiccoloMigrations(url).upgrade()
+            assert DB.pool is not None
+            assert DB.pool.get_size() == 0
+        assert relations(other.url) == set()
+    assert "throttling_sequencer.gql_request_info" in relations(url)
+
+
+async def test_it_says_nothing_and_leaves_no_trace_in_the_process(url: str, capfd: pytest.CaptureFixture[str]) -> None:
+    paths = sys.path.copy()
+    await PiccoloMigrations(url).upgrade()
+    assert capfd.readouterr() == ("", "")
+    assert sys.path == paths
+    assert not [name for name in sys.modules if name.startswith("throttling_sequencer_2")]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "?connect_timeout=3&keepalives_idle=10&tcp_user_timeout=1000&sslmode=disable",
+        "?options=-c%20search_path%3Dpublic&target_session_attrs=read-write&channel_binding=prefer",
+    ],
+)
+async def test_a_url_may_say_whatever_libpq_understands(url: str, query: str) -> None:
+    url = url.replace("postgresql://", "postgresql+psycopg://") + query
+    assert await upgrade_all([PiccoloMigrations(url)], url) == {"piccolo": ALL}
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@x:hush@127.0.0.1/x", "postgresql://u:hush℀@127.0.0.1/x"])
+async def test_a_url_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    with pytest.raises(MigrationError, match="The database's URL cannot be read") as caught:
+        await upgrade_all([PiccoloMigrations(url)], url)
+    assert "hush" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, StartError)
+
+
+def test_an_installed_wheel_has_them_too(url: str, tmp_path: Path) -> None:
+    build: list[str | Path] = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", tmp_path]
+    subprocess.run(build, cwd=DISTRIBUTION, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    installed = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", wheel, installed], check=True)
+    environment = clean_environment(PYTHONPATH=str(installed))
+    command = [sys.executable, "-c", PENDING, url]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    where, pending = done.stdout.splitlines()
+    assert Path(where).is_relative_to(installed)
+    assert pending == str(ALL)

@@ -1,0 +1,1 @@
+"""The sequencer's database: Piccolo over asyncpg."""

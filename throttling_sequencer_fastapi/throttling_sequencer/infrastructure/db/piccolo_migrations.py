@@ -1,0 +1,155 @@
+"""Applies the sequencer's Piccolo migrations in this process, on a connection of their own."""
+
+import os
+import pkgutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, redirect_stdout, suppress
+from importlib import import_module
+from io import StringIO
+from typing import cast
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from api_server.exceptions import StartError
+from api_server.settings import libpq_url
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.apps.migrations.tables import Migration
+from piccolo.conf.apps import ENVIRONMENT_VARIABLE, MigrationModule
+from piccolo.engine.postgres import PostgresTransaction
+
+from throttling_sequencer.domain.errors import StorageUnavailableError
+from throttling_sequencer.infrastructure.db import piccolo_conf
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app import piccolo_migrations
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.piccolo_app import APP_CONFIG
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
+from throttling_sequencer.infrastructure.db.storage import says_unavailable
+
+_CONNECT_TIMEOUT_S = 10.0
+_CLOSE_TIMEOUT_S = 2.0
+_SETTINGS = {
+    "application_name": "throttling_sequencer migrations",
+    # The lock of a process that is killed is free at once; so its last statement should not run on for long either.
+    "client_connection_check_interval": "1s",
+    # For what is done before a migration sets its own.
+    "lock_timeout": "5s",
+}
+
+# What a URL may say of which asyncpg knows something; it would tell the server the rest, which knows less.
+_PARAMETERS = {
+    *("dbname", "host", "options", "passfile", "password", "port", "service", "target_session_attrs", "user"),
+    *("gsslib", "krbsrvname", "sslcert", "sslcrl", "sslkey", "sslmode", "sslnegotiation", "sslpassword", "sslrootcert"),
+    *("ssl_max_protocol_version", "ssl_min_protocol_version"),
+}
+
+
+class PiccoloMigrations:
+    """The sequencer's tables as a `MigrationBackend`; each migration is applied with its record, or not at all.
+
+    `url` leads straight to the primary; both methods raise StorageUnavailableError where it cannot be reached. Like
+    every backend this one takes no lock: `upgrade_all` does.
+    """
+
+    name = "piccolo"
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    async def pending(self) -> list[str]:
+        async with _connected(self._url) as connection:
+            return [module.ID for module in await _pending(connection)]
+
+    async def upgrade(self) -> None:
+        async with _connected(self._url) as connection:
+            for module in await _pending(connection):
+                await _apply(module, connection)
+
+
+@asynccontextmanager
+async def _connected(url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await _connect(url)
+    try:
+        yield connection
+    finally:
+        with suppress(TimeoutError):
+            await connection.close(timeout=_CLOSE_TIMEOUT_S)
+
+
+async def _connect(url: str) -> asyncpg.Connection:
+    try:
+        connection: asyncpg.Connection = await asyncpg.connect(
+            _for_asyncpg(url), timeout=_CONNECT_TIMEOUT_S, server_settings=_SETTINGS
+        )
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        if says_unavailable(error):
+            raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
+        raise
+    except ValueError:
+        # The error quotes the part of the URL that cannot be read, which may be the password.
+        raise StartError("The database's URL cannot be read.") from None
+    return connection
+
+
+def _for_asyncpg(url: str) -> str:
+    parts = urlsplit(libpq_url(url))
+    query = [(name, value) for name, value in parse_qsl(parts.query) if name in _PARAMETERS]
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+async def _pending(connection: asyncpg.Connection) -> list[MigrationModule]:
+    applied: list[str] = []
+    with _piccolo_on(connection):
+        if await Migration.table_exists():
+            applied = await Migration.get_migrations_which_ran(APP_CONFIG.app_name)
+    return [module for module in _history() if module.ID not in applied]
+
+
+def _history() -> list[MigrationModule]:
+    """Import the migrations by their own names, oldest first.
+
+    Piccolo would put their folder in front of `sys.path`, and leave it there.
+    """
+    names = [found.name for found in pkgutil.iter_modules(piccolo_migrations.__path__)]
+    modules = [cast(MigrationModule, import_module(f"{piccolo_migrations.__name__}.{name}")) for name in names]
+    return sorted(modules, key=lambda module: module.ID)
+
+
+async def _apply(module: MigrationModule, connection: asyncpg.Connection) -> None:
+    manager: MigrationManager = await module.forwards()
+    # asyncpg's transaction: when a COMMIT fails, Piccolo's forgets to give its connection back.
+    async with connection.transaction() if manager.wrap_in_transaction else nullcontext():
+        # Piccolo prints what it does; the caller has a log.
+        with _piccolo_on(connection), _configuration_found(), redirect_stdout(StringIO()):
+            if not await Migration.table_exists():
+                await Migration.create_table()
+            if not manager.fake:
+                await manager.run()
+            await Migration.insert(Migration(name=module.ID, app_name=APP_CONFIG.app_name))
+
+
+@contextmanager
+def _piccolo_on(connection: asyncpg.Connection) -> Iterator[None]:
+    """Make every query that Piccolo runs in this context use a connection that is not its own.
+
+    Piccolo asks its engine, of which there is one, for the transaction that the context is in, and runs queries on
+    that one's connection; a transaction that it would begin itself joins it.
+    """
+    transaction = PostgresTransaction(DB)
+    transaction.connection = connection
+    token = DB.current_transaction.set(transaction)
+    try:
+        yield
+    finally:
+        DB.current_transaction.reset(token)
+
+
+@contextmanager
+def _configuration_found() -> Iterator[None]:
+    """Let Piccolo find the engine for the tables of a migration: it imports the module that `PICCOLO_CONF` names."""
+    before = os.environ.get(ENVIRONMENT_VARIABLE)
+    os.environ[ENVIRONMENT_VARIABLE] = piccolo_conf.__name__
+    try:
+        yield
+    finally:
+        del os.environ[ENVIRONMENT_VARIABLE]
+        if before is not None:
+            os.environ[ENVIRONMENT_VARIABLE] = before

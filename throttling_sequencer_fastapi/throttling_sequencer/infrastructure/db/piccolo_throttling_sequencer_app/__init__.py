@@ -1,0 +1,1 @@
+"""The sequencer's tables, their history, and the pool through which they are reached."""

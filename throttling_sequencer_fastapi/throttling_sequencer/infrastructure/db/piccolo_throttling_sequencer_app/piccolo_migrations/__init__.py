@@ -1,0 +1,1 @@
+"""The history of the sequencer's tables, one module a migration."""

@@ -1,0 +1,1 @@
+"""The domain's repositories, over PostgreSQL and in memory."""

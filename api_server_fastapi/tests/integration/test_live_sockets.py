@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pytest
-from live_app import Served, served
+from api_server.graphql import event_stream
+from live_app import PATIENCE_S, Served, served
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
@@ -81,11 +82,7 @@ async def start(connection: ClientConnection, protocol: str, query: str, name: s
 @asynccontextmanager
 async def _over_http(port: int, query: str) -> AsyncIterator[Client]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    body = json.dumps({"query": query})
-    writer.write(
-        b"POST /graphql HTTP/1.1\r\nHost: service\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
-        + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-    )
+    ask_over_http(writer, query)
 
     async def receive() -> Any:
         while not (line := await reader.readline()).startswith(b"data: {"):
@@ -102,6 +99,14 @@ async def _over_http(port: int, query: str) -> AsyncIterator[Client]:
         yield Client(receive, {"close": gone, "gone": gone, "reset": rst})
     finally:
         writer.close()
+
+
+def ask_over_http(writer: asyncio.StreamWriter, query: str) -> None:
+    body = json.dumps({"query": query})
+    writer.write(
+        b"POST /graphql HTTP/1.1\r\nHost: service\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
+    )
 
 
 @pytest.fixture
@@ -174,6 +179,42 @@ async def test_a_subscription_that_is_over_frees_what_it_had_before_its_socket_c
         kinds = [json.loads(await connection.recv())["type"] for _ in range(3)]
         assert kinds == ["next" if transport == TRANSPORT else "data"] * 2 + ["complete"]
         await service.is_left((sys.maxsize, sys.maxsize, 0, 0), FREED_WITHIN_S)
+
+
+async def test_a_client_that_takes_nothing_does_not_keep_its_source(service: Served, transport: str) -> None:
+    before = service.footprint
+    async with watching(service.port, transport, "subscription { ticks(intervalMs: 0, size: 20000) }") as client:
+        await service.subscriptions_begun(1)
+        await service.is_left((sys.maxsize, sys.maxsize, sys.maxsize, 0), 20 * PATIENCE_S)
+        assert service.footprint[2] == 1, "it is still there, and may hear why it gets no more"
+        await client.ways["gone"]()
+    await service.is_left(before, 2)
+
+
+async def test_a_client_that_takes_again_hears_what_waited_and_why_there_is_no_more(service: Served) -> None:
+    query = "subscription { ticks(intervalMs: 0, size: 20000) }"
+    async with watching(service.port, TRANSPORT, query) as client:
+        await service.subscriptions_begun(1)
+        await service.is_left((sys.maxsize, sys.maxsize, sys.maxsize, 0), 20 * PATIENCE_S)
+        messages = []
+        while not messages or messages[-1]["type"] != "complete":
+            messages.append(await client.receive())
+    *results, last, _ = [message.get("payload") for message in messages]
+    ticks = [result["data"]["ticks"] for result in results]
+    assert ticks == [f"{number}" * 20_000 for number in range(len(ticks))]
+    assert last["errors"][0]["extensions"] == {"code": "CLIENT_TOO_SLOW"}
+
+
+async def test_a_quiet_stream_over_http_shows_that_it_is_alive(
+    service: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_stream, "_HEARTBEAT_PERIOD_S", 0.05)
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    ask_over_http(writer, "subscription { ticks(intervalMs: 60000) }")
+    async with asyncio.timeout(2):
+        for _ in range(3):
+            await reader.readuntil(b": still here\r\n\r\n")
+    writer.close()
 
 
 async def test_a_server_that_stops_ends_what_is_watched(transport: str) -> None:

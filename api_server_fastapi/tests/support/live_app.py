@@ -18,6 +18,9 @@ from api_server.graphql.part import GraphQLPart
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import get_settings
 
+# How long a client is waited for that takes nothing.
+PATIENCE_S = 0.3
+
 
 @dataclass
 class Alive:
@@ -52,7 +55,7 @@ class Subscription:
         self, info: strawberry.Info[GraphQLContext], number: int = 1_000_000, interval_ms: int = 10, size: int = 1
     ) -> AsyncGenerator[str, None]:
         info.context.services.get(PerOperation)
-        return live(ticking(number, interval_ms / 1000, size), overflow=Overflow.CLOSE)
+        return live(ticking(number, interval_ms / 1000, size), overflow=Overflow.CLOSE, patience=PATIENCE_S)
 
 
 async def ticking(number: int, interval: float, size: int) -> AsyncGenerator[str, None]:

@@ -84,7 +84,8 @@ def test_settings_are_frozen() -> None:
             "1",
             (
                 "api_server_debug is not a variable of this service; API_SERVER_* may be API_SERVER_APP, "
-                "API_SERVER_DATABASE_URL, API_SERVER_LOG_FORMAT, API_SERVER_LOG_LEVEL."
+                "API_SERVER_DATABASE_URL, API_SERVER_GRAPHQL_LEGACY_SOCKETS, API_SERVER_LOG_FORMAT, "
+                "API_SERVER_LOG_LEVEL."
             ),
         ),
     ],

@@ -47,6 +47,12 @@ def configure_logging(level: LogLevel = "INFO", log_format: LogFormat = "auto", 
     logging.basicConfig(handlers=[InterceptHandler()], level=level, force=True)
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.error").addFilter(_about_sockets)
+
+
+# What uvicorn says of sockets: how its lines end, and what it takes for an exception of its own.
+_SOCKET_CHATTER = ("connection open", "connection closed", "[accepted]", "403")
+_BAD_TEXT = "Invalid UTF-8 sequence received from client."
 
 
 class InterceptHandler(logging.Handler):
@@ -58,6 +64,13 @@ class InterceptHandler(logging.Handler):
         except ValueError:
             level = record.levelno
         loguru_logger.opt(exception=record.exc_info).bind(logger=record.name).log(level, record.getMessage())
+
+
+def _about_sockets(record: logging.LogRecord) -> bool:
+    """Leave out what LogContextMiddleware writes in one line, with id and duration, and blame nobody for a client."""
+    if record.msg == _BAD_TEXT:
+        record.levelno, record.levelname, record.exc_info = logging.INFO, "INFO", None
+    return record.levelno > logging.INFO or not record.getMessage().endswith(_SOCKET_CHATTER)
 
 
 def _write_to_stderr(line: str) -> None:

@@ -78,6 +78,16 @@ def test_an_operation_over_a_socket_answers_as_over_http(development: Sequencer)
     assert answer["payload"]["data"] == {"version": {"name": "throttling_sequencer"}}
 
 
+def test_the_log_has_one_line_about_a_socket(development: Sequencer, protocol: str) -> None:
+    with connect(socket_url(development), subprotocols=[Subprotocol(protocol)]) as socket:
+        assert socket.response is not None
+        request_id = socket.response.headers["X-Request-ID"]
+    development.service.wait_until_it_writes(request_id)
+    development.client.get("/version")
+    (line,) = [line for line in development.server_log if line.get("request_id") == request_id]
+    assert (line["event"], line["method"], line["path"]) == ("socket closed", "WEBSOCKET", "/graphql")
+
+
 def test_the_legacy_protocol_says_that_it_carries_subscriptions_only(development: Sequencer) -> None:
     _, answer = converse(development, INIT, operation(LEGACY), protocol=LEGACY)
     assert (answer["type"], answer["id"]) == ("error", "1")
@@ -135,6 +145,13 @@ def test_frames_that_cannot_be_read_are_refused_on_both_protocols(development: S
         *words, code = converse(development, INIT, frame, protocol=protocol)[1:]
         assert (code, words) == (4400, [refused] if protocol == LEGACY else [])
     assert converse(development, INIT, b"{}", protocol=protocol)[1:] == [1002 if protocol == LEGACY else 4400]
+    assert "Traceback" not in development.service.log
+
+
+def test_text_that_is_no_text_closes_the_socket(development: Sequencer, protocol: str) -> None:
+    with connect(socket_url(development), subprotocols=[Subprotocol(protocol)]) as socket:
+        socket.send(b"\xff\xfe", text=True)
+        assert heard(socket) == [1007]
     assert "Traceback" not in development.service.log
 
 

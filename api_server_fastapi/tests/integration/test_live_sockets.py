@@ -196,7 +196,7 @@ async def test_a_client_that_takes_again_hears_what_waited_and_why_there_is_no_m
     async with watching(service.port, TRANSPORT, query) as client:
         await service.subscriptions_begun(1)
         await service.is_left((sys.maxsize, sys.maxsize, sys.maxsize, 0), 20 * PATIENCE_S)
-        messages = []
+        messages: list[Any] = []
         while not messages or messages[-1]["type"] != "complete":
             messages.append(await client.receive())
     *results, last, _ = [message.get("payload") for message in messages]

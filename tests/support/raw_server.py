@@ -12,10 +12,12 @@ def answering(chunks: Iterable[bytes]) -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         server = threading.Thread(target=_answer, args=(listener, chunks))
         server.start()
-        yield listener.getsockname()[1]
-        # Ends a server that nobody asked.
-        listener.shutdown(socket.SHUT_RDWR)
-        server.join()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            # Ends a server that nobody asked.
+            listener.shutdown(socket.SHUT_RDWR)
+            server.join()
 
 
 def _answer(listener: socket.socket, chunks: Iterable[bytes]) -> None:

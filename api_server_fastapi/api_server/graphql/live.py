@@ -56,6 +56,7 @@ class _Buffer(Generic[T]):
         self._overflow = overflow
         self._patience = patience
         self._items: deque[T] = deque(maxlen=capacity)
+        self._taken = 0
         self._has_ended = False
         self._filled: asyncio.Future[None] | None = None
         self._emptied: asyncio.Future[None] | None = None
@@ -72,8 +73,10 @@ class _Buffer(Generic[T]):
                 raise StopAsyncIteration
             self._filled = asyncio.get_running_loop().create_future()
             await self._filled
+        self._taken += 1
         item = self._items.popleft()
-        _wake(self._emptied)
+        if len(self._items) <= self._capacity // 2:
+            _wake(self._emptied)
         return item
 
     async def fill(self, source: AsyncIterable[T]) -> None:
@@ -95,12 +98,13 @@ class _Buffer(Generic[T]):
             # The deque drops its oldest by itself; the client gets a turn.
             await asyncio.sleep(0)
             return
+        # Room for many at once, so that a source which is always faster does not wait for each single item.
         self._emptied = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(self._patience):
-                await self._emptied
-        except TimeoutError as error:
-            raise ClientTooSlowError(self._capacity, self._patience) from error
+        while not self._emptied.done():
+            taken = self._taken
+            await asyncio.wait({self._emptied}, timeout=self._patience)
+            if self._taken == taken:
+                raise ClientTooSlowError(self._capacity, self._patience)
 
 
 def _wake(waiter: asyncio.Future[None] | None) -> None:

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any
 from uuid import uuid4
 
@@ -9,10 +10,11 @@ import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
 from strawberry.extensions import SchemaExtension
+from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.tools import merge_types
-from strawberry.types import ExecutionContext, ExecutionResult
+from strawberry.types import ExecutionContext, ExecutionResult, StreamExecutionResult
 from strawberry.types.base import get_object_definition
 from strawberry.types.graphql import OperationType
 from strawberry.utils.str_converters import to_camel_case
@@ -44,6 +46,11 @@ class CodedErrorSchema(strawberry.Schema):
             query, mutation, subscription, extensions=extensions, config=StrawberryConfig(auto_camel_case=True)
         )
         self._visible_errors = tuple(visible_errors)
+
+    def create_extensions_runner(
+        self, execution_context: ExecutionContext, extensions: list[SchemaExtension]
+    ) -> SchemaExtensionsRunner:
+        return _ExtensionsRunner(execution_context, extensions)
 
     async def execute(  # noqa: PLR0917 - the base class' signature
         self,
@@ -98,6 +105,25 @@ class CodedErrorSchema(strawberry.Schema):
         log.error("operation failed", error_id=error_id, path=error.path, exc_info=cause)
         error.message = "Something went wrong; the log has it under this id."
         return {"code": "INTERNAL_SERVER_ERROR", "errorId": error_id}
+
+
+class _ExtensionsRunner(SchemaExtensionsRunner):
+    """Asks extensions about each message of a stream only where one of them has something to say about it."""
+
+    def __init__(self, execution_context: ExecutionContext, extensions: list[SchemaExtension]) -> None:
+        super().__init__(execution_context, extensions)
+        self._sees_results = any(
+            type(extension).on_stream_result is not SchemaExtension.on_stream_result for extension in extensions
+        )
+        self._adds_results = any(
+            type(extension).get_results is not SchemaExtension.get_results for extension in extensions
+        )
+
+    def on_stream_result(self, result: StreamExecutionResult) -> Any:  # noqa: ANN401 - a context of either kind
+        return super().on_stream_result(result) if self._sees_results else nullcontext()
+
+    async def get_extensions_results(self, ctx: ExecutionContext) -> dict[str, Any]:
+        return await super().get_extensions_results(ctx) if self._adds_results else ctx.extensions_results
 
 
 def build_schema(parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exception]]) -> CodedErrorSchema:

@@ -21,6 +21,7 @@ from strawberry.utils.str_converters import to_camel_case
 
 from api_server.exceptions import CodedError, FieldError, RetryableError
 from api_server.graphql.context import OperationScope
+from api_server.graphql.documents import DocumentCache, ValidDocuments
 from api_server.graphql.live import ClientTooSlowError
 from api_server.graphql.part import GraphQLPart
 
@@ -46,6 +47,7 @@ class CodedErrorSchema(strawberry.Schema):
             query, mutation, subscription, extensions=extensions, config=StrawberryConfig(auto_camel_case=True)
         )
         self._visible_errors = tuple(visible_errors)
+        self.documents = ValidDocuments()
 
     def create_extensions_runner(
         self, execution_context: ExecutionContext, extensions: list[SchemaExtension]
@@ -135,7 +137,7 @@ def build_schema(parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exc
         query,
         _merged("Mutation", [part.mutation for part in parts if part.mutation]),
         _merged("Subscription", [part.subscription for part in parts if part.subscription]),
-        extensions=[OperationScope, *(extension for part in parts for extension in part.extensions)],
+        extensions=[OperationScope, DocumentCache, *(extension for part in parts for extension in part.extensions)],
         visible_errors=(*visible_errors, ClientTooSlowError),
     )
 

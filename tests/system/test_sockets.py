@@ -113,6 +113,26 @@ def test_credentials_that_cannot_be_read_are_refused_in_development_too(developm
     assert converse(development, INIT, headers={"Authorization": "nonsense"}) == [4403]
 
 
+def test_who_a_socket_s_header_names_is_who_asks_unless_the_introduction_names_another(development: Sequencer) -> None:
+    mine = operation(TRANSPORT, "{ requestLog(first: 100) { nodes { userId } } }")
+    header = {"Authorization": "Bearer erin"}
+    for init, user in ((INIT, "erin"), ({**INIT, "payload": {"Authorization": "Bearer frank"}}, "frank")):
+        with connect(
+            socket_url(development), subprotocols=[Subprotocol(TRANSPORT)], additional_headers=header
+        ) as socket:
+            socket.send(json.dumps(init))
+            socket.recv(timeout=5)
+            users: set[str] = set()
+            deadline = time.monotonic() + 5
+            while not users:
+                assert time.monotonic() < deadline
+                socket.send(json.dumps(mine))
+                answer = json.loads(socket.recv(timeout=5))
+                users = {node["userId"] for node in answer["payload"]["data"]["requestLog"]["nodes"]}
+                socket.recv(timeout=5)  # that it is complete
+            assert users == {user}
+
+
 def test_asking_before_introducing_oneself_is_refused(production: Sequencer, protocol: str) -> None:
     assert converse(production, operation(protocol), protocol=protocol) == [4401]
 

@@ -1,7 +1,8 @@
 """A plan's goals as they fall due: one after the other, in real time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from array import array
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,7 +32,13 @@ class LiveGoals:
     ) -> AsyncGenerator[UnitGoal, None]:
         """Plan as `Planning.calculate_throttle_steps` does, which also raises; return the goals as they fall due."""
         goals = await self._planning.calculate_throttle_steps(game_state, strategy=strategy, seed=seed)
-        return paced(goals, self._pace.step_interval_ms / 1000)
+        return paced(_held_small(goals), self._pace.step_interval_ms / 1000)
+
+
+def _held_small(goals: Sequence[UnitGoal]) -> Iterator[UnitGoal]:
+    """Hold a plan's goals, which all name one target, as what differs: somebody may watch it for long."""
+    target, throttles = goals[0].coordinate, array("q", (goal.throttle for goal in goals))
+    return (UnitGoal(target, throttle) for throttle in throttles)
 
 
 async def paced(items: Iterable[T], interval: float) -> AsyncGenerator[T, None]:

@@ -27,6 +27,9 @@ from api_server.services.health_check_service import HealthCheckService
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import Settings, get_settings, read_settings
 
+# Objects made before a young collection, young ones before a middle one, middle ones before a full one.
+_COLLECTION_THRESHOLDS = (10_000, 10, 100)
+
 log = structlog.get_logger("api_server.app")
 
 
@@ -106,6 +109,8 @@ def _lifespan_of(
             # of milliseconds, every now and then.
             gc.collect()
             gc.freeze()
+            # Nor is what hundreds of subscribers hold to be walked whenever it grew by a quarter: it comes and goes.
+            gc.set_threshold(*_COLLECTION_THRESHOLDS)
             yield
 
     return lifespan

@@ -91,7 +91,9 @@ def _deliver_by_loguru(logger: _NamedLogger, method: str, event: MutableMapping[
         exception = sys.exc_info()
     message = str(event.pop("event", ""))
     level = "ERROR" if method == "exception" else method.upper()
-    loguru_logger.opt(exception=exception).bind(**{"logger": logger.name, **event}).log(level, message)
+    # Options are a new logger each time, which the usual line has no use for.
+    deliver = loguru_logger.opt(exception=exception) if exception else loguru_logger
+    deliver.bind(**{"logger": logger.name, **event}).log(level, message)
     raise structlog.DropEvent
 
 

@@ -24,7 +24,7 @@ def register_request_log(registry: ServiceRegistry) -> None:
     registry.register_value(RequestLogEvents, LoggedRequestLogEvents())
     registry.register_singleton(RecordGqlRequest, _record)
     registry.register_singleton(ForgetOldGqlRequests, _forget)
-    registry.register_factory(ReadGqlRequests, svcs.autowire(ReadGqlRequests))
+    registry.register_singleton(ReadGqlRequests, svcs.autowire(ReadGqlRequests))
 
 
 def _repository(svcs_container: svcs.Container) -> AsyncGqlRequestRepository:

@@ -33,10 +33,11 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
     for part in parts:
         part(registry)
     registry.register_singleton(PlanningLane, partial(_lane, parts))
-    registry.register_factory(PlanningLimits, _limits)
-    registry.register_factory(Planning, svcs.autowire(Planning))
-    registry.register_factory(Pace, _pace)
-    registry.register_factory(LiveGoals, svcs.autowire(LiveGoals))
+    # None of these has a state: one of each serves every request.
+    registry.register_singleton(PlanningLimits, _limits)
+    registry.register_singleton(Planning, svcs.autowire(Planning))
+    registry.register_singleton(Pace, _pace)
+    registry.register_singleton(LiveGoals, svcs.autowire(LiveGoals))
     register_request_log(registry)
 
 

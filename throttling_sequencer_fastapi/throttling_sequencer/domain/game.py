@@ -65,3 +65,8 @@ class UnitGoal:
 
     coordinate: Coordinate
     throttle: int
+
+    def __reduce__(self) -> tuple[type["UnitGoal"], tuple[Coordinate, int]]:
+        # A plan of many goals crosses a process boundary; the way of a frozen dataclass would take several times as
+        # long, on the event loop.
+        return UnitGoal, (self.coordinate, self.throttle)

@@ -65,7 +65,11 @@ class ProcessLane:
         place = self._free_places.pop()
         try:
             pool = await self._usable_pool()
-            future = pool.submit(_plan, task, place)
+            try:
+                future = pool.submit(_plan, task, place)
+            except BrokenProcessPool:
+                pool = await self._usable_pool(instead_of=pool)
+                future = pool.submit(_plan, task, place)
         except BrokenProcessPool as error:
             self._leave(place)
             raise LaneBrokenError from error
@@ -78,7 +82,7 @@ class ProcessLane:
         try:
             return await asyncio.wrap_future(future)
         except BrokenProcessPool as error:
-            await self._usable_pool()
+            await self._usable_pool(instead_of=pool)
             raise LaneBrokenError from error
         except asyncio.CancelledError:
             if not future.done():
@@ -89,12 +93,12 @@ class ProcessLane:
         self._called_off[place] = False
         self._free_places.append(place)
 
-    async def _usable_pool(self) -> ProcessPoolExecutor:
-        """Return the pool; where a process of it was killed, a new one, made by the first who asks."""
+    async def _usable_pool(self, instead_of: ProcessPoolExecutor | None = None) -> ProcessPoolExecutor:
+        """Return the pool; in place of one of which a process was killed, a new one, made by the first who asks."""
         async with self._starting:
             if self._is_closed:
                 raise LaneBrokenError
-            if self._pool is None or not _is_usable(self._pool):
+            if self._pool is None or self._pool is instead_of:
                 try:
                     self._pool = await asyncio.to_thread(self._new_pool)
                 except BrokenProcessPool as error:
@@ -112,14 +116,6 @@ class ProcessLane:
                     if start.done():
                         start.result()
         return pool
-
-
-def _is_usable(pool: ProcessPoolExecutor) -> bool:
-    try:
-        pool.submit(int).cancel()
-    except BrokenProcessPool:
-        return False
-    return True
 
 
 _planner: Planner | None = None

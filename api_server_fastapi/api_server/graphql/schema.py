@@ -13,6 +13,7 @@ from strawberry.extensions import SchemaExtension
 from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.tools import merge_types
 from strawberry.types import ExecutionContext, ExecutionResult, StreamExecutionResult
 from strawberry.types.base import get_object_definition
@@ -44,7 +45,12 @@ class CodedErrorSchema(strawberry.Schema):
         visible_errors: Iterable[type[Exception]],
     ) -> None:
         super().__init__(
-            query, mutation, subscription, extensions=extensions, config=StrawberryConfig(auto_camel_case=True)
+            query,
+            mutation,
+            subscription,
+            extensions=extensions,
+            config=StrawberryConfig(auto_camel_case=True),
+            execution_context_class=_Execution,
         )
         self._visible_errors = tuple(visible_errors)
         self.documents = ValidDocuments()
@@ -107,6 +113,17 @@ class CodedErrorSchema(strawberry.Schema):
         log.error("operation failed", error_id=error_id, path=error.path, exc_info=cause)
         error.message = "Something went wrong; the log has it under this id."
         return {"code": "INTERNAL_SERVER_ERROR", "errorId": error_id}
+
+
+class _Execution(StrawberryGraphQLCoreExecutionContext):
+    """Executes each event of a subscription without holding anything of those before."""
+
+    def build_per_event_executor(self, payload: Any) -> Any:  # noqa: ANN401 - the base class' signature
+        executor = super().build_per_event_executor(payload)
+        # graphql-core copies itself for each event, and with it a reference to one memo, keyed by lists that every
+        # event makes anew: it would grow for as long as the subscription lasts.
+        executor._relevant_sub_fields = {}  # noqa: SLF001 - see above
+        return executor
 
 
 class _ExtensionsRunner(SchemaExtensionsRunner):

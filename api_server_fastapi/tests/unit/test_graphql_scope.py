@@ -1,6 +1,8 @@
-"""One container per operation, even where operations share a context, as those of a socket do."""
+"""One container per operation, even where operations share a context, as those of a socket do; and nothing stays."""
 
 import asyncio
+import gc
+from collections.abc import AsyncGenerator
 
 import strawberry
 import svcs
@@ -40,3 +42,29 @@ async def test_operations_that_share_a_context_share_no_container() -> None:
     assert services[0] != services[1]
     assert len({id(container) for container in seen}) == 2
     assert not hasattr(context, "services")
+
+
+@strawberry.type
+class Point:
+    x: int
+
+
+@strawberry.type
+class Subscription:
+    @strawberry.subscription
+    async def points(self) -> AsyncGenerator[Point, None]:
+        for number in range(2000):
+            await asyncio.sleep(0)
+            yield Point(x=number)
+
+
+async def test_a_subscription_holds_no_more_however_long_it_lasts() -> None:
+    schema = build_schema([GraphQLPart(query=Query, subscription=Subscription)], visible_errors=())
+    context = GraphQLContext(ServiceRegistry(), principal=None)
+    held: list[int] = []
+    async for _ in await schema.subscribe("subscription { points { x } }", context_value=context):
+        held.append(0)
+        if len(held) in (100, 2000):
+            gc.collect()
+            held[-1] = len(gc.get_objects())
+    assert held[1999] - held[99] < 100

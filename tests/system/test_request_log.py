@@ -207,6 +207,21 @@ def test_a_service_that_is_stopped_writes_what_waits_first(
     assert len(rows(postgres_cluster)) == 300
 
 
+def test_rows_that_are_older_than_they_are_kept_go(
+    start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
+) -> None:
+    first = start_sequencer(**database)
+    ask(first, ["Old", "New"])
+    assert first.service.stop() == 0
+    with psycopg.connect(postgres_cluster.address.url) as connection:
+        aged = (
+            "UPDATE throttling_sequencer.gql_request_info SET unix_time = unix_time - %s WHERE operation_name = 'Old'"
+        )
+        connection.execute(aged, (3 * 86_400,))
+    start_sequencer(**database, SEQUENCER_REQUEST_LOG_DAYS="2")
+    eventually(lambda: [row["operation_name"] for row in rows(postgres_cluster)] == ["New"])
+
+
 def test_two_services_that_start_together_migrate_once(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:

@@ -175,6 +175,30 @@ def test_text_that_is_no_text_closes_the_socket(development: Sequencer, protocol
     assert "Traceback" not in development.service.log
 
 
+def test_operations_that_cannot_be_told_are_refused_and_no_error_of_the_server(
+    development: Sequencer, protocol: str
+) -> None:
+    two = "query A { version { name } } query B { version { name } }"
+    for payload in (
+        {"query": ""},
+        {"query": two, "operationName": "Z" * 500},
+        {"query": "{" + "ö" * 500},
+    ):
+        message = {**operation(protocol), "payload": payload}
+        *words, last = converse(development, INIT, message, protocol=protocol)[1:]
+        assert last == 4400 or last["type"] in ("error", "complete"), (words, last)
+        if last != 4400:
+            (error,) = last["payload"] if protocol == TRANSPORT else [last["payload"]]
+            assert error["extensions"]["code"] in ("GRAPHQL_PARSE_FAILED", "OPERATION_NOT_FOUND")
+    stop = {"type": "complete" if protocol == TRANSPORT else "stop"}
+    assert converse(development, INIT, stop, protocol=protocol)[-1] == 4400
+    assert converse(development, {**INIT, "payload": {"authorization": "Basic ö"}}, protocol=protocol)[-1] in (
+        4403,
+        1011,
+    )
+    assert "Traceback" not in development.service.log
+
+
 def test_introducing_oneself_twice_is_too_often(development: Sequencer, protocol: str) -> None:
     *words, code = converse(development, INIT, INIT, protocol=protocol)[1:]
     assert code == 4429

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
@@ -24,16 +25,26 @@ class EventStream(Response):
         self._events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        sending = asyncio.create_task(self._send_events(send), name="event stream")
-        listening = asyncio.create_task(_beat_until_left(receive, send), name="event stream's client")
+        async def send_while_there(message: Message) -> None:
+            try:
+                await send(message)
+            except (OSError, RuntimeError) as error:
+                # uvloop's word for a connection that was closed meanwhile is a RuntimeError.
+                raise ClientDisconnect from error
+
+        start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+        await send_while_there(start)
+        sending = asyncio.create_task(self._send_events(send_while_there), name="event stream")
+        listening = asyncio.create_task(_beat_until_left(receive, send_while_there), name="event stream's client")
         try:
             await asyncio.wait({sending, listening}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in (listening, sending):
                 task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+            ended = await asyncio.gather(listening, sending, return_exceptions=True)
+        for end in ended:
+            if isinstance(end, Exception):
+                raise end
 
     async def _send_events(self, send: Send) -> None:
         async with aclosing(self._events) as events:

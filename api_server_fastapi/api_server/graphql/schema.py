@@ -9,10 +9,11 @@ from uuid import uuid4
 import strawberry
 import structlog
 from graphql import GraphQLError, GraphQLSyntaxError
+from strawberry.exceptions import MissingQueryError
 from strawberry.extensions import SchemaExtension
 from strawberry.extensions.runner import SchemaExtensionsRunner
 from strawberry.schema.config import StrawberryConfig
-from strawberry.schema.exceptions import InvalidOperationTypeError
+from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.tools import merge_types
 from strawberry.types import ExecutionContext, ExecutionResult, StreamExecutionResult
@@ -96,9 +97,9 @@ class CodedErrorSchema(strawberry.Schema):
         if cause is None:
             # Raised by graphql-core itself: in execution it concerns the values given, else the document.
             return {"code": "GRAPHQL_VALIDATION_FAILED"}
-        if isinstance(cause, InvalidOperationTypeError):
-            error.message = f"A {cause.operation_type.value} is not served this way."
-            return {"code": "OPERATION_NOT_ALLOWED"}
+        if refusal := _refusal(cause):
+            code, error.message = refusal
+            return {"code": code}
         if isinstance(cause, self._visible_errors) and isinstance(cause, CodedError):
             extensions: dict[str, object] = {"code": cause.code}
             if isinstance(cause, FieldError):
@@ -113,6 +114,19 @@ class CodedErrorSchema(strawberry.Schema):
         log.error("operation failed", error_id=error_id, path=error.path, exc_info=cause)
         error.message = "Something went wrong; the log has it under this id."
         return {"code": "INTERNAL_SERVER_ERROR", "errorId": error_id}
+
+
+def _refusal(cause: Exception) -> tuple[str, str] | None:
+    """Return code and message where an operation does not even begin."""
+    match cause:
+        case MissingQueryError():
+            return "GRAPHQL_PARSE_FAILED", "The operation has no query."
+        case CannotGetOperationTypeError():
+            return "OPERATION_NOT_FOUND", "The document has no operation of this name."
+        case InvalidOperationTypeError():
+            return "OPERATION_NOT_ALLOWED", f"A {cause.operation_type.value} is not served this way."
+        case _:
+            return None
 
 
 class _Execution(StrawberryGraphQLCoreExecutionContext):

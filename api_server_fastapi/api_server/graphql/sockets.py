@@ -17,6 +17,7 @@ from api_server.graphql.context import GraphQLContext
 
 INIT_TIMEOUT_S = 5.0
 
+_REASON_LIMIT = 123
 _BAD_REQUEST, _INIT_TIMEOUT, _TOO_MANY_INITS = 4400, 4408, 4429
 
 
@@ -34,12 +35,16 @@ class StrictSocket(ASGIWebSocketAdapter):
             # Starlette's word for a socket that was closed while something was still to be sent.
             raise WebSocketDisconnected from error
 
+    async def close(self, code: int, reason: str) -> None:
+        # A close frame has room for so many bytes, and a reason may repeat what a client sent.
+        await super().close(code, reason.encode(errors="replace")[:_REASON_LIMIT].decode(errors="ignore"))
+
 
 class TransportHandler(BaseGraphQLTransportWSHandler[GraphQLContext, None]):
     """`graphql-transport-ws`: a frame that is no message closes the socket with 4400."""
 
     async def handle_message(self, message: Message) -> None:
-        if _is_message(message, operation="subscribe"):
+        if _is_message(message, start="subscribe", stop="complete"):
             await super().handle_message(message)
         else:
             await self.handle_invalid_message("Invalid message")
@@ -69,7 +74,7 @@ class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
                 await introduction
 
     async def handle_message(self, message: OperationMessage) -> None:
-        if _is_message(message, operation="start"):
+        if _is_message(message, start="start", stop="stop"):
             await super().handle_message(message)
         else:
             await self._refuse(_BAD_REQUEST, "Invalid message")
@@ -116,13 +121,13 @@ class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
         await self.websocket.close(code=code, reason=reason)
 
 
-def _is_message(frame: Any, operation: str) -> TypeGuard[Any]:  # noqa: ANN401 - whatever JSON a client sent
-    """Whether a frame has the shape of a message; `operation` is the type that starts one."""
+def _is_message(frame: Any, start: str, stop: str) -> TypeGuard[Any]:  # noqa: ANN401 - whatever JSON a client sent
+    """Whether a frame has the shape of a message; `start` and `stop` are the types that begin and end an operation."""
     if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
         return False
-    if not isinstance(frame.get("id", ""), str):
+    if not isinstance(frame.get("id", ""), str) or (frame["type"] in (start, stop) and "id" not in frame):
         return False
-    return frame["type"] != operation or ("id" in frame and _is_operation(frame.get("payload")))
+    return frame["type"] != start or _is_operation(frame.get("payload"))
 
 
 def _is_operation(payload: object) -> bool:

@@ -8,6 +8,7 @@ import pytest
 from request_log_doubles import Heard, Storage, request
 from throttling_sequencer.application import request_log
 from throttling_sequencer.application.request_log import ForgetOldGqlRequests, RecordGqlRequest
+from throttling_sequencer.domain.errors import StorageUnavailableError
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -144,6 +145,21 @@ async def test_old_requests_are_forgotten_at_the_start_and_again(
         await until(lambda: len(storage.forgotten) >= 2)
     assert storage.forgotten[0] == pytest.approx(time.time() - 2 * 86_400, abs=10)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_while_the_storage_is_away_forgetting_waits_and_tells_nobody(
+    storage: Storage, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_log, "_PRUNE_RETRY_S", 0.01)
+
+    async def away(unix_time: float) -> int:
+        storage.forgotten.append(unix_time)
+        raise StorageUnavailableError("it is away")
+
+    monkeypatch.setattr(storage, "delete_older_than", away)
+    async with ForgetOldGqlRequests(storage, heard, retention_days=2).pruning():
+        await until(lambda: len(storage.forgotten) >= 3)
+    assert heard.told == []
 
 
 async def test_a_storage_that_refuses_to_forget_is_told_of_and_asked_again(

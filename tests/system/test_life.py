@@ -37,13 +37,17 @@ def postmaster_of(data: Path) -> psutil.Process:
     return psutil.Process(int((data / "postgres" / "data" / "postmaster.pid").read_text().splitlines()[0]))
 
 
+# Two planning processes for each of two: slow where there are two cores.
+WORKERS = ["1", pytest.param("2", marks=pytest.mark.slow)]
+
+
 def assert_gone(processes: list[psutil.Process]) -> None:
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert alive == []
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", WORKERS)
 def test_a_signal_stops_the_server_and_then_its_database(
     start_sequencer: StartSequencer, signal_number: signal.Signals, workers: str, game_state: dict[str, Any]
 ) -> None:
@@ -68,7 +72,7 @@ def test_two_workers_answer_from_an_empty_data_folder(start_sequencer: StartSequ
     assert sequencer.client.get("/api/v1/health").status_code == 200
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("workers", WORKERS)
 def test_a_server_that_was_killed_breaks_no_later_start(
     start_sequencer: StartSequencer, game_state: dict[str, Any], workers: str
 ) -> None:

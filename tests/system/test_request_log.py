@@ -73,6 +73,7 @@ def logged(sequencer: Sequencer, event: str) -> list[dict[str, Any]]:
     return [line for line in sequencer.server_log if line["event"] == event]
 
 
+@pytest.mark.slow
 def test_a_thousand_operations_are_a_thousand_rows(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -153,6 +154,45 @@ def test_each_way_to_end_has_its_name(
         ("Left_qlws", "cancelled"),
         ("Left_sse", "cancelled"),
     }
+
+
+@pytest.mark.parametrize("name", ["graphql-transport-ws", "graphql-ws", "sse"])
+def test_what_a_stream_refuses_is_refused_and_what_fails_has_failed(
+    start_sequencer: StartSequencer, no_database: Environment, name: str
+) -> None:
+    sequencer = start_sequencer(**no_database, SEQUENCER_PERSISTENCE="memory")
+    watch, url = client(name, Path()), f"{sequencer.url}/graphql"
+    unknown = "subscription Unknown { generateStops { throttle } }"
+    assert "errors" in next(iter(watch(url, unknown))).result
+    assert "errors" in next(iter(watch(url, GOALS, {"state": {**STATE, "playerUnits": []}}))).result
+
+    def outcomes() -> set[tuple[str, str]]:
+        nodes = sequencer.graphql(PAGE, first=100)["data"]["requestLog"]["nodes"]
+        return {(node["operationName"], node["outcome"]) for node in nodes if node["operationName"] != "Log"}
+
+    eventually(lambda: len(outcomes()) == 2)
+    assert outcomes() == {("Unknown", "REFUSED"), ("Goals", "FAILED")}
+
+
+def test_a_password_that_is_wrong_for_a_while_loses_no_row(
+    start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
+) -> None:
+    def be_known_by(password: str) -> None:
+        with psycopg.connect(postgres_cluster.address.url, autocommit=True) as connection:
+            connection.execute(f"ALTER ROLE keeper LOGIN SUPERUSER PASSWORD '{password}'")
+
+    with psycopg.connect(postgres_cluster.address.url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE keeper")
+    be_known_by("right")
+    start_sequencer(**database).service.stop()  # migrates
+    be_known_by("another")
+    keeper = {"PICCOLO_DB_USER": "keeper", "PICCOLO_DB_PASSWORD": "right"}
+    sequencer = start_sequencer(**{**database, **keeper, "PICCOLO_DB_RUN_MIGRATIONS": "false"})
+    ask(sequencer, ["Asked"] * 30)
+    eventually(lambda: len(logged(sequencer, "request log waits for its storage")) == 1)
+    be_known_by("right")
+    eventually(lambda: len(rows(postgres_cluster)) == 30)
+    assert "Traceback" not in sequencer.service.log
 
 
 def test_a_database_that_is_away_delays_no_plan_and_loses_no_row(

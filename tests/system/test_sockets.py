@@ -199,6 +199,33 @@ def test_operations_that_cannot_be_told_are_refused_and_no_error_of_the_server(
     assert "Traceback" not in development.service.log
 
 
+def test_several_bad_operations_at_once_close_the_socket_once(development: Sequencer) -> None:
+    bad = [{**operation(TRANSPORT, "{"), "id": str(number)} for number in range(5)]
+    with connect(socket_url(development), subprotocols=[Subprotocol(TRANSPORT)]) as socket:
+        for message in (INIT, *bad):
+            socket.send(json.dumps(message))
+        assert heard(socket)[-1] == 4400
+    assert "Traceback" not in development.service.log
+
+
+def test_an_operation_that_is_stopped_at_once_is_recorded_too(development: Sequencer, protocol: str) -> None:
+    name = "Hasty" + protocol.replace("-", "")
+    asks = operation(protocol, SLOW_GOALS.replace("subscription", f"subscription {name}"))
+    stops = {"id": "1", "type": "complete" if protocol == TRANSPORT else "stop"}
+    log = "{ requestLog(first: 100) { nodes { operationName outcome } } }"
+    outcomes: list[str] = []
+    deadline = time.monotonic() + 5
+    with connect(socket_url(development), subprotocols=[Subprotocol(protocol)]) as socket:
+        for message in (INIT, asks, stops):
+            socket.send(json.dumps(message))
+        while not outcomes:
+            assert time.monotonic() < deadline
+            nodes = development.graphql(log)["data"]["requestLog"]["nodes"]
+            outcomes = [node["outcome"] for node in nodes if node["operationName"] == name]
+            time.sleep(0.05)
+    assert outcomes == ["CANCELLED"]
+
+
 def test_introducing_oneself_twice_is_too_often(development: Sequencer, protocol: str) -> None:
     *words, code = converse(development, INIT, INIT, protocol=protocol)[1:]
     assert code == 4429

@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from typing import Any, TypeGuard
 
+from starlette.websockets import WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
 from strawberry.http.exceptions import NonJsonMessageReceived, WebSocketDisconnected
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
@@ -37,7 +38,10 @@ class StrictSocket(ASGIWebSocketAdapter):
 
     async def close(self, code: int, reason: str) -> None:
         # A close frame has room for so many bytes, and a reason may repeat what a client sent.
-        await super().close(code, reason.encode(errors="replace")[:_REASON_LIMIT].decode(errors="ignore"))
+        fitting = reason.encode(errors="replace")[:_REASON_LIMIT].decode(errors="ignore")
+        # Several operations of one socket may each find a reason to close it.
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await super().close(code, fitting)
 
 
 class TransportHandler(BaseGraphQLTransportWSHandler[GraphQLContext, None]):
@@ -46,6 +50,7 @@ class TransportHandler(BaseGraphQLTransportWSHandler[GraphQLContext, None]):
     async def handle_message(self, message: Message) -> None:
         if _is_message(message, start="subscribe", stop="complete"):
             await super().handle_message(message)
+            await _let_it_begin()
         else:
             await self.handle_invalid_message("Invalid message")
 
@@ -76,6 +81,7 @@ class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
     async def handle_message(self, message: OperationMessage) -> None:
         if _is_message(message, start="start", stop="stop"):
             await super().handle_message(message)
+            await _let_it_begin()
         else:
             await self._refuse(_BAD_REQUEST, "Invalid message")
 
@@ -119,6 +125,11 @@ class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
     async def _refuse(self, code: int, reason: str) -> None:
         await self.send_message({"type": "connection_error", "payload": {"message": reason}})
         await self.websocket.close(code=code, reason=reason)
+
+
+async def _let_it_begin() -> None:
+    # A task that is cancelled before its first step has never been: nothing would tell of the operation.
+    await asyncio.sleep(0)
 
 
 def _is_message(frame: Any, start: str, stop: str) -> TypeGuard[Any]:  # noqa: ANN401 - whatever JSON a client sent

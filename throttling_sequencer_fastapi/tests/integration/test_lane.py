@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -110,6 +110,21 @@ async def test_a_killed_process_breaks_its_plan_and_the_lane_is_rebuilt() -> Non
         with pytest.raises(LaneBrokenError):
             await running
         assert (await lane.run(task(1)))[0].throttle != pid
+
+
+async def test_callers_that_do_not_wait_for_a_new_process_begin_one_and_not_many() -> None:
+    async with started(workers=1, max_waiting=2) as lane:
+        pid = (await lane.run(task(1)))[0].throttle
+        os.kill(pid, signal.SIGKILL)
+        processes: set[int] = set()
+        for _ in range(20):
+            with suppress(TimeoutError, LaneBrokenError):
+                async with asyncio.timeout(0.02):
+                    await lane.run(task(60_000))
+            processes |= {child.pid for child in psutil.Process().children() if "spawn_main" in str(child.cmdline())}
+        async with asyncio.timeout(10):
+            assert (await lane.run(task(1)))[0].throttle != pid
+        assert len(processes - {pid}) <= 1
 
 
 async def test_closing_leaves_no_process_behind() -> None:

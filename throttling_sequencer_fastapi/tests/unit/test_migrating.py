@@ -31,7 +31,8 @@ class Upgrades:
         self.errors = list(errors)
         self.calls = 0
 
-    async def __call__(self, backends: Sequence[MigrationBackend], url: str) -> dict[str, Any]:
+    async def __call__(self, backends: Sequence[MigrationBackend], url: str, *, lock_timeout: float) -> dict[str, Any]:
+        assert lock_timeout <= 5
         self.calls += 1
         await asyncio.sleep(0)
         if self.errors:

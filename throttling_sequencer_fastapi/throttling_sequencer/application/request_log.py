@@ -94,12 +94,14 @@ class RecordGqlRequest:
             if len(self._waiting) < _BATCH:
                 await _first_of(self._is_ending, _LINGER_S)
             batch = list(islice(self._waiting, _BATCH))
+            number = len(batch)
             await self._write_until_kept(batch)
-            for _ in batch:
+            for _ in range(number):
                 self._waiting.popleft()
-            self._is_dropping = False
+            # Not before: a queue that is full most of the time is one incident.
+            self._is_dropping = self._is_dropping and bool(self._waiting)
 
-    async def _write_until_kept(self, batch: Sequence[GqlRequest]) -> None:
+    async def _write_until_kept(self, batch: list[GqlRequest]) -> None:
         pause, longest = _RETRY_S
         is_interrupted = False
         while True:
@@ -117,19 +119,26 @@ class RecordGqlRequest:
                     self._events.resumed(self.dropped)
                 return
 
-    async def _write(self, batch: Sequence[GqlRequest]) -> None:
+    async def _write(self, batch: list[GqlRequest]) -> None:
+        """Write a batch; where the storage refuses it, write one by one, and leave in it what is not tried yet."""
+        if await self._is_added(batch):
+            return
+        while batch:
+            if not await self._is_added(batch[:1], is_last_try=True):
+                self.dropped += 1
+            batch.pop(0)
+
+    async def _is_added(self, requests: Sequence[GqlRequest], *, is_last_try: bool = False) -> bool:
         try:
-            await self._repository.add(batch)
+            await self._repository.add(requests)
         except StorageUnavailableError:
             raise
         # The edge: one request that the storage refuses must not take others with it, nor end the log in silence.
         except Exception as error:  # noqa: BLE001
-            if len(batch) == 1:
-                self.dropped += 1
+            if is_last_try:
                 self._events.failed(error)
-                return
-            for request in batch:
-                await self._write([request])
+            return False
+        return True
 
 
 class ForgetOldGqlRequests:

@@ -13,6 +13,9 @@ from throttling_sequencer.domain.errors import StorageUnavailableError
 
 _RETRY_S = 1.0
 
+# A start does not wait for longer while somebody else migrates: the service plans meanwhile.
+_LOCK_PATIENCE_S = 5.0
+
 log = structlog.get_logger("throttling_sequencer.di")
 
 
@@ -46,7 +49,7 @@ async def _upgrade_when_possible(backends: Sequence[MigrationBackend], url: str)
 
 async def _upgraded(backends: Sequence[MigrationBackend], url: str, *, is_first: bool = True) -> bool:
     try:
-        await upgrade_all(backends, url)
+        await upgrade_all(backends, url, lock_timeout=_LOCK_PATIENCE_S)
     except PoolerRefusedError as error:
         raise StartError(str(error)) from error
     except AdvisoryLockError as error:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, MutableSequence, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing.synchronize import Semaphore
 
 from api_server.processes import when_parent_ends
@@ -40,7 +41,7 @@ class ProcessLane:
         self._free_places = list(range(workers + max_waiting))
         self._pool: ProcessPoolExecutor | None = None
         self._is_closed = False
-        self._starting = asyncio.Lock()
+        self._start: asyncio.Task[ProcessPoolExecutor] | None = None
 
     async def start(self) -> None:
         """Start the processes and wait until each has its planner, so that the first plan does not pay for it.
@@ -51,9 +52,11 @@ class ProcessLane:
 
     async def close(self) -> None:
         """Drop what waits, let what runs end, and wait for the processes to be gone."""
-        async with self._starting:
-            self._is_closed = True
-            pool, self._pool = self._pool, None
+        self._is_closed = True
+        if self._start is not None:
+            with suppress(LaneBrokenError):
+                await self._start
+        pool, self._pool = self._pool, None
         if pool is not None:
             await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
 
@@ -95,15 +98,26 @@ class ProcessLane:
 
     async def _usable_pool(self, instead_of: ProcessPoolExecutor | None = None) -> ProcessPoolExecutor:
         """Return the pool; in place of one of which a process was killed, a new one, made by the first who asks."""
-        async with self._starting:
-            if self._is_closed:
-                raise LaneBrokenError
-            if self._pool is None or self._pool is instead_of:
-                try:
-                    self._pool = await asyncio.to_thread(self._new_pool)
-                except BrokenProcessPool as error:
-                    raise LaneBrokenError from error
+        if self._is_closed:
+            raise LaneBrokenError
+        if self._pool is not None and self._pool is not instead_of:
             return self._pool
+        self._pool = None
+        if self._start is None:
+            self._start = asyncio.create_task(self._start_pool(), name="planning processes")
+            # It may fail when nobody waits for it any more.
+            self._start.add_done_callback(lambda start: start.cancelled() or start.exception())
+        # Shielded: who waits may leave, and whoever comes next finds what was begun.
+        return await asyncio.shield(self._start)
+
+    async def _start_pool(self) -> ProcessPoolExecutor:
+        try:
+            self._pool = await asyncio.to_thread(self._new_pool)
+        except BrokenProcessPool as error:
+            raise LaneBrokenError from error
+        finally:
+            self._start = None
+        return self._pool
 
     def _new_pool(self) -> ProcessPoolExecutor:
         prepared = _SPAWN.Semaphore(0)

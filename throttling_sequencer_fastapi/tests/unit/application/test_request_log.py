@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 from request_log_doubles import Heard, Storage, request
 from throttling_sequencer.application import request_log
 from throttling_sequencer.application.request_log import ForgetOldGqlRequests, RecordGqlRequest
 from throttling_sequencer.domain.errors import StorageUnavailableError
+from throttling_sequencer.domain.request_log import GqlRequest
 
 
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
@@ -122,6 +123,27 @@ async def test_a_request_that_the_storage_refuses_takes_no_other_with_it(
     assert storage.kept == [request(number) for number in range(10) if number != 3]
     assert heard.told == ["failed: that cannot be kept"]
     assert recorder.dropped == 1
+
+
+async def test_a_refused_request_is_counted_once_though_others_are_tried_again(
+    recorder: RecordGqlRequest, storage: Storage, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.refused = {request(0).operation_id}
+    add, tries = storage.add, 0
+
+    async def sometimes_away(requests: Sequence[GqlRequest]) -> None:
+        nonlocal tries
+        tries += 1
+        if tries in (4, 5):
+            raise StorageUnavailableError("it is away")
+        await add(requests)
+
+    monkeypatch.setattr(storage, "add", sometimes_away)
+    async with recorder.writing():
+        for number in range(5):
+            recorder.record(request(number))
+        await until(lambda: len(storage.kept) == 4)
+    assert (recorder.dropped, heard.told.count("failed: that cannot be kept")) == (1, 1)
 
 
 async def test_an_end_without_a_storage_waits_for_it_a_little_and_says_what_it_left_behind(

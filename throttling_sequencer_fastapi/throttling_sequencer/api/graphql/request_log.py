@@ -28,7 +28,9 @@ class RequestLog(SchemaExtension):
         try:
             yield
         except (CancelledError, GeneratorExit):
-            outcome = Outcome.CANCELLED
+            # A socket closes the source of an operation that is over too, once it has sent the error.
+            if not self.execution_context.pre_execution_errors:
+                outcome = Outcome.CANCELLED
             raise
         except Exception:
             outcome = Outcome.FAILED if self._was_executed else Outcome.REFUSED

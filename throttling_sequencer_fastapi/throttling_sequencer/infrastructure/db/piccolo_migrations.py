@@ -79,6 +79,11 @@ async def _connect(url: str) -> asyncpg.Connection:
         connection: asyncpg.Connection = await asyncpg.connect(
             _for_asyncpg(url), timeout=_CONNECT_TIMEOUT_S, server_settings=_SETTINGS
         )
+    except asyncpg.ProtocolViolationError as error:
+        raise StartError(
+            f"The database's URL leads to a connection pooler ({error}): set API_SERVER_DATABASE_URL to the database "
+            "server itself."
+        ) from error
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if says_unavailable(error):
             raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error

@@ -11,11 +11,9 @@ from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.poo
 
 _READ_ONLY = "25006"
 
-# Classes of SQLSTATE: connection exception, insufficient resources, operator intervention.
-_UNAVAILABLE_CLASSES = ("08", "53", "57")
-
-# The last three: the schema, table or column is not there, because its migration is not applied yet.
-_UNAVAILABLE = frozenset({_READ_ONLY, "3F000", "42P01", "42703"})
+# Classes of SQLSTATE that are about the values given: data exception, integrity constraint violation. Whatever else a
+# server says, of a password, a missing database or table, a role's rights, may be mended while the values wait.
+_ABOUT_THE_VALUES = ("22", "23")
 
 
 @asynccontextmanager
@@ -41,10 +39,10 @@ async def using_storage(timeout_s: float) -> AsyncIterator[None]:
 
 
 def says_unavailable(error: Exception) -> bool:
-    """Whether an error of asyncpg or of a socket is about the server and this moment, and not about what was asked."""
+    """Whether an error of asyncpg or of a socket is about the storage, and not about the values that it was given."""
     if isinstance(error, asyncpg.PostgresError):
-        return _sqlstate(error) in _UNAVAILABLE or _sqlstate(error).startswith(_UNAVAILABLE_CLASSES)
-    # What asyncpg says of a configuration that it cannot use is a ValueError too.
+        return not _sqlstate(error).startswith(_ABOUT_THE_VALUES)
+    # What asyncpg says of values that it was given is a ValueError too.
     return not isinstance(error, ValueError)
 
 

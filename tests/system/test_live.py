@@ -11,6 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psutil
 import pytest
@@ -109,15 +110,21 @@ def test_what_is_wrong_is_told_by_code_field_and_rule(sequencer: Sequencer, watc
 
 
 def test_who_watches_is_who_their_credentials_say(sequencer: Sequencer, watch: Watch, endpoint: str) -> None:
-    assert len(list(watch(endpoint, GOALS, {"state": state(1), "seed": 1}, authorization="Bearer alice"))) >= 1
-    log = "{ requestLog { nodes { operationName userId } } }"
-    alice = {"Authorization": "Bearer alice"}
-    answer = sequencer.client.post("/graphql", json={"query": log}, headers=alice)
-    while not (nodes := answer.json()["data"]["requestLog"]["nodes"]):
-        answer = sequencer.client.post("/graphql", json={"query": log}, headers=alice)
-    assert {"operationName": "Goals", "userId": "alice"} in nodes
-    mine = sequencer.graphql(log)["data"]["requestLog"]["nodes"]
-    assert all(node["userId"] == "developer" for node in mine)
+    user = uuid4().hex
+    bearer = f"Bearer {user}"
+    assert len(list(watch(endpoint, GOALS, {"state": state(1), "seed": 1}, authorization=bearer))) >= 1
+    log = {"query": "{ requestLog(first: 100) { nodes { operationName userId } } }"}
+
+    def logged(headers: dict[str, str]) -> list[tuple[str | None, str]]:
+        answer = sequencer.client.post("/graphql", json=log, headers=headers).json()
+        return [(node["operationName"], node["userId"]) for node in answer["data"]["requestLog"]["nodes"]]
+
+    deadline = time.monotonic() + 5
+    while ("Goals", user) not in logged({"Authorization": bearer}):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert {who for _, who in logged({"Authorization": bearer})} == {user}
+    assert user not in {who for _, who in logged({})}
 
 
 def test_nobody_watches_a_service_without_an_identity_provider(production: Sequencer, watch: Watch) -> None:

@@ -63,6 +63,7 @@ def test_a_signal_stops_the_server_and_then_its_database(
     assert "database system is shut down" in log
 
 
+@pytest.mark.slow
 def test_two_workers_answer_from_an_empty_data_folder(start_sequencer: StartSequencer) -> None:
     sequencer = start_sequencer(UVICORN_WORKERS="2")
     deadline = time.monotonic() + 30
@@ -90,6 +91,7 @@ def test_a_server_that_was_killed_breaks_no_later_start(
     assert_gone([postmaster])
 
 
+@pytest.mark.slow
 def test_a_restart_while_the_old_server_ends_has_a_database(
     start_sequencer: StartSequencer, game_state: dict[str, Any]
 ) -> None:
@@ -105,6 +107,7 @@ def test_a_restart_while_the_old_server_ends_has_a_database(
     assert new.client.get("/readyz").json()["state"] == "operational"
 
 
+@pytest.mark.slow
 def test_the_embedded_database_may_stop_and_come_back(
     start_sequencer: StartSequencer, game_state: dict[str, Any]
 ) -> None:
@@ -307,6 +310,7 @@ def test_the_foundation_serves_alone(start_service: StartService, unused_tcp_por
     assert service.stop() == 0
 
 
+@pytest.mark.slow
 def test_the_flags_of_api_server_reach_its_workers(
     start_service: StartService, no_database: dict[str, str], unused_tcp_port_factory: Callable[[], int]
 ) -> None:

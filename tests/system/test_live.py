@@ -144,7 +144,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("name", [*PYTHON, *JAVASCRIPT])
+@pytest.mark.parametrize("name", [*PYTHON, *(pytest.param(name, marks=pytest.mark.slow) for name in JAVASCRIPT)])
 def test_a_client_that_is_killed_while_it_is_planned_for_frees_the_lane(
     busy: Sequencer, javascript: Path, name: str
 ) -> None:

@@ -174,6 +174,7 @@ def test_what_a_stream_refuses_is_refused_and_what_fails_has_failed(
     assert outcomes() == {("Unknown", "REFUSED"), ("Goals", "FAILED")}
 
 
+@pytest.mark.slow
 def test_a_password_that_is_wrong_for_a_while_loses_no_row(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -195,6 +196,7 @@ def test_a_password_that_is_wrong_for_a_while_loses_no_row(
     assert "Traceback" not in sequencer.service.log
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_delays_no_plan_and_loses_no_row(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -247,6 +249,7 @@ def test_a_service_that_is_stopped_writes_what_waits_first(
     assert len(rows(postgres_cluster)) == 300
 
 
+@pytest.mark.slow
 def test_rows_that_are_older_than_they_are_kept_go(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -262,6 +265,7 @@ def test_rows_that_are_older_than_they_are_kept_go(
     eventually(lambda: [row["operation_name"] for row in rows(postgres_cluster)] == ["New"])
 
 
+@pytest.mark.slow
 def test_two_services_that_start_together_migrate_once(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:

@@ -1,13 +1,18 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 LOCK := requirements/dev.lock
+SEARCH := throttling_sequencer_fastapi/throttling_sequencer/infrastructure/optimal_search.py
 
 .PHONY: setup run test test-all check bench lock
 
-setup: .venv/installed  ## make .venv with everything that is needed, from the lock
+setup: .venv/compiled  ## make .venv with everything that is needed, from the lock
 
 .venv/installed: $(LOCK) api_server_fastapi/pyproject.toml throttling_sequencer_fastapi/pyproject.toml
 	@scripts/setup "$(PYTHON)" $(LOCK)
+
+.venv/compiled: .venv/installed $(SEARCH)
+	@echo "Compiling the search for proven optima (half a minute, once) …"
+	@$(PY) -c 'from throttling_sequencer.di.planning import warm_up; warm_up()' && touch $@
 
 run: setup  ## serve on UVICORN_HOST:UVICORN_PORT, with a database of its own
 	@exec $(PY) throttling_sequencer_fastapi/manage.py --env-file configuration/local_or_ide/local_development.env
@@ -21,7 +26,11 @@ test-all: setup  ## the slower rest
 check: setup  ## style, types, architecture
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports
 
-bench: setup  ## measure, and write bench/results
+.venv/bench: .venv/installed requirements/bench.lock
+	@$(PY) -m pip --quiet --disable-pip-version-check install --no-deps --require-hashes --requirement requirements/bench.lock
+	@touch $@
+
+bench: setup .venv/bench  ## measure, and write bench/results
 	@$(PY) -m bench
 
 lock:  ## resolve requirements/*.lock anew; needs uv

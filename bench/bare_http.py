@@ -20,6 +20,7 @@ from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.planning import lane_planner, register_planning
 from throttling_sequencer.domain.game import UnitGoal
 from throttling_sequencer.domain.navigation import Budget
+from throttling_sequencer.domain.unit_plan import Course
 from throttling_sequencer.infrastructure.lane import ProcessLane
 
 from bench.service import PLAN_PATH
@@ -31,13 +32,18 @@ class _BarePlanning:
         self._max_units = settings.max_units
         self._configuration = settings.genetic_configuration
         self._budget = Budget(settings.timeout_ms)
-        planner = partial(lane_planner, register_planning)
-        self.lane = ProcessLane(planner, workers=settings.lane_workers, max_waiting=settings.lane_waiting)
+        self.lane = ProcessLane(
+            partial(lane_planner, register_planning),
+            workers=settings.lane_workers,
+            max_waiting=settings.lane_waiting,
+            max_waiting_ms=settings.lane_waiting_ms,
+        )
 
     async def plan(self, shape: GameStateShape) -> list[UnitGoal]:
-        return await self.lane.run(
-            PlanningTask(to_game_state(shape, self._max_units), self._configuration, self._budget)
-        )
+        state = to_game_state(shape, self._max_units)
+        course = Course(0, 0, state.player_units[0], state.enemy_units[0])
+        (plan,) = await self.lane.run(PlanningTask((course,), self._configuration, self._budget))
+        return [UnitGoal(course.target.coordinate, throttle) for throttle in plan.plan.throttles]
 
 
 def bare() -> FastAPI:

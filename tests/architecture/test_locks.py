@@ -9,14 +9,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sequencer_process import ROOT
 
-LOCKS = ["dev", "build", "prod"]
+LOCKS = ["dev", "bench", "build", "prod"]
 OWN = {"api-server", "throttling-sequencer"}
 GROUPS = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
 PROJECTS = [tomllib.loads(file.read_text())["project"] for file in ROOT.glob("*_fastapi/pyproject.toml")]
 DECLARED = [
     *[("prod", text) for project in PROJECTS for text in project["dependencies"]],
+    *[("prod", text) for project in PROJECTS for text in project.get("optional-dependencies", {}).get("compiled", [])],
     # Another group that is included is no text.
-    *[(group, text) for group in ("build", "dev") for text in GROUPS[group] if isinstance(text, str)],
+    *[(group, text) for group in ("bench", "build", "dev") for text in GROUPS[group] if isinstance(text, str)],
 ]
 
 

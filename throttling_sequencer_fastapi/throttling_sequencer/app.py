@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from api_server.application import Application
 
-from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError
+from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTimedOutError
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.services import adjust_registry
@@ -55,7 +55,13 @@ SEQUENCER = Application(
     graphql=_graphql,
     migrations=_migrations,
     database_url=lambda: PiccoloDBConfig().url,
-    errors={InvalidValueError: 422, LaneFullError: 503, LaneBrokenError: 503, StorageUnavailableError: 503},
+    errors={
+        InvalidValueError: 422,
+        LaneFullError: 503,
+        LaneBrokenError: 503,
+        PlanningTimedOutError: 504,
+        StorageUnavailableError: 503,
+    },
     settings=(SequencerSettings, PiccoloDBConfig),
 )
 

@@ -16,10 +16,11 @@ from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.container import build_container
 from throttling_sequencer.di.planning import register_planning, use_strategy
 from throttling_sequencer.domain.errors import InvalidValueError
-from throttling_sequencer.domain.game import GameState, UnitGoal
+from throttling_sequencer.domain.game import UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
-from throttling_sequencer.domain.navigation import Budget, PlanningProblem
-from throttling_sequencer.domain.physics import score_parts, trajectory
+from throttling_sequencer.domain.navigation import Budget, PlanningProblem, ThrottlePlan
+from throttling_sequencer.domain.physics import trajectory
+from throttling_sequencer.domain.unit_plan import Course
 from throttling_sequencer.services.throttle_steps_service import ThrottleStepsService
 
 cli = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -49,13 +50,14 @@ def plan(
         budget = Budget(configuration.timeout_ms if timeout_ms is None else timeout_ms, seed)
         if strategy is not None:
             use_strategy(container, strategy)
-        service = container.get(ThrottleStepsService)
-        goals = service.calculate_throttle_steps(state, configuration.objective, budget)
+        course = Course(0, 0, state.player_units[0], state.enemy_units[0])
+        (planned,) = container.get(ThrottleStepsService).plan((course,), configuration.objective, budget)
     if as_json:
+        goals = [UnitGoal(course.target.coordinate, throttle) for throttle in planned.plan.throttles]
         answer = from_goals(goals, coordinate=CoordinateDto, goal=UnitGoalDto)
         typer.echo(TypeAdapter(list[UnitGoalDto]).dump_json(answer, indent=2))
     else:
-        _print_table(state, goals, configuration)
+        _print_table(course, planned.plan, configuration)
 
 
 def main() -> None:
@@ -88,23 +90,24 @@ def _parsed(file: str) -> GameStateDto:
         raise InvalidValueError(field, problem["rule"]) from error
 
 
-def _print_table(state: GameState, goals: list[UnitGoal], configuration: GeneticConfiguration) -> None:
+def _print_table(course: Course, plan: ThrottlePlan, configuration: GeneticConfiguration) -> None:
     from rich.console import Console  # noqa: PLC0415 - only a table needs it
     from rich.table import Table  # noqa: PLC0415 - only a table needs it
 
-    unit, target = state.player_units[0], state.enemy_units[0]
-    problem = PlanningProblem.between(unit, target, configuration.objective)
-    throttles = [goal.throttle for goal in goals]
+    problem = PlanningProblem.between(course.unit, course.target, configuration.objective)
     table = Table("step", "throttle", "speed", "covered", "remaining")
     for column in table.columns:
         column.justify = "right"
-    for step, (throttle, (covered, speed)) in enumerate(zip(throttles, trajectory(problem, throttles), strict=True), 1):
+    steps = zip(plan.throttles, trajectory(problem, plan.throttles), strict=True)
+    for step, (throttle, (covered, speed)) in enumerate(steps, 1):
         numbers = (f"{speed:.3f}", f"{covered:.3f}", f"{problem.distance - covered:.3f}")
         table.add_row(str(step), str(throttle), *numbers)
     console = Console()
     console.print(table)
-    parts = score_parts(problem, throttles)
+    parts = plan.score_parts
+    proven = "" if plan.gap is None else f"; at most {plan.gap:.4f} above the best, by proof"
     console.print(
         f"score {parts.total:.4f} = distance {parts.distance:.4f} + speed {parts.speed:.4f}"
-        f" + length {parts.length:.4f} + nonzero {parts.nonzero:.4f}"
+        f" + length {parts.length:.4f} + nonzero {parts.nonzero:.4f}{proven}",
+        soft_wrap=True,
     )

@@ -1,13 +1,15 @@
 """What a resolver finds in `info.context`."""
 
 import copy
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import svcs
 from strawberry.extensions import SchemaExtension
 from strawberry.fastapi import BaseContext
+from strawberry.types.graphql import OperationType
 
 from api_server.identity import Principal
+from api_server.leaving import UnlessClientLeaves
 from api_server.services.registry import ServiceRegistry
 
 
@@ -23,6 +25,7 @@ class GraphQLContext(BaseContext):
         super().__init__()
         self.registry = registry
         self.principal = principal
+        self.unless_client_leaves: UnlessClientLeaves | None = None
 
     @property
     def request_id(self) -> str:
@@ -33,10 +36,19 @@ class GraphQLContext(BaseContext):
 
 
 class OperationScope(SchemaExtension):
-    """Opens one container per operation and closes it when the operation ends, by whatever way."""
+    """Opens one container per operation and closes it when the operation ends, by whatever way.
+
+    A query over HTTP ends when its client leaves. A mutation does not: half of what it changes is worse than all of it.
+    """
 
     async def on_operation(self) -> AsyncIterator[None]:
         context = copy.copy(self.execution_context.context)
         async with svcs.Container(context.registry) as context.services:
             self.execution_context.context = context
             yield
+
+    def on_execute(self) -> Iterator[None]:
+        client = self.execution_context.context.unless_client_leaves
+        if client is not None and self.execution_context.operation_type is OperationType.QUERY:
+            client.watch()
+        yield

@@ -8,6 +8,8 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from api_server.leaving import until_left
+
 _HEARTBEAT_PERIOD_S = 15.0
 _HEARTBEAT = b": still here\r\n\r\n"
 
@@ -54,11 +56,10 @@ class EventStream(Response):
 
 
 async def _beat_until_left(receive: Receive, send: Send) -> None:
-    message: Message = {"type": ""}
-    while message["type"] != "http.disconnect":
+    while True:
         try:
             async with asyncio.timeout(_HEARTBEAT_PERIOD_S):
-                message = await receive()
+                return await until_left(receive)
         except TimeoutError:
             await send(_part(_HEARTBEAT))
 

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from strawberry.exceptions import ConnectionRejectionError
 from strawberry.fastapi import GraphQLRouter
+from strawberry.http import GraphQLRequestData
 from strawberry.http.streaming import AsyncTextStream, HTTPStreamTransport
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
@@ -27,6 +28,7 @@ from api_server.graphql.event_stream import EventStream
 from api_server.graphql.schema import CodedErrorSchema
 from api_server.graphql.sockets import INIT_TIMEOUT_S, LegacyHandler, StrictSocket, TransportHandler
 from api_server.identity import Authenticator, credentials_from_header
+from api_server.leaving import UnlessClientLeaves
 from api_server.problem_details import UNSUPPORTED_TYPE
 from api_server.services.registry import ServiceRegistry
 
@@ -69,6 +71,20 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
                 raise HTTPException(406, _ANSWERED_ONCE) from error
             # Starlette's own reaches the handler that answers with problem details.
             raise HTTPException(error.status_code, error.reason) from error
+
+    async def execute_single(  # noqa: PLR0917 - the base class' signature
+        self,
+        request: Request,
+        request_adapter: cross_web.AsyncHTTPRequestAdapter,
+        sub_response: Response,
+        context: GraphQLContext,
+        root_value: None,
+        request_data: GraphQLRequestData,
+    ) -> ExecutionResult:
+        async with UnlessClientLeaves(request, watch=False) as context.unless_client_leaves:
+            return await super().execute_single(
+                request, request_adapter, sub_response, context, root_value, request_data
+            )
 
     def decode_json(self, data: str | bytes) -> object:
         try:

@@ -22,6 +22,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.utils.str_converters import to_camel_case
 
 from api_server.exceptions import CodedError, FieldError, RetryableError
+from api_server.graphql.columns import COLUMNS
 from api_server.graphql.context import OperationScope
 from api_server.graphql.documents import DocumentCache, ValidDocuments
 from api_server.graphql.live import ClientTooSlowError
@@ -50,7 +51,7 @@ class CodedErrorSchema(strawberry.Schema):
             mutation,
             subscription,
             extensions=extensions,
-            config=StrawberryConfig(auto_camel_case=True),
+            config=StrawberryConfig(auto_camel_case=True, scalar_map=COLUMNS),
             execution_context_class=_Execution,
         )
         self._visible_errors = tuple(visible_errors)

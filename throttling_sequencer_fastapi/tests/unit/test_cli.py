@@ -6,6 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from throttling_sequencer.cli import _print_table
+from throttling_sequencer.domain.game import Coordinate, Unit
+from throttling_sequencer.domain.genetic_path import GeneticConfiguration
+from throttling_sequencer.domain.navigation import ScoreParts, ThrottlePlan
+from throttling_sequencer.domain.unit_plan import Course
 
 ROOT = Path(__file__).parents[3]
 GAME_STATE = ROOT / "testing_payloads" / "game_state.json"
@@ -31,6 +36,17 @@ def test_a_plan_is_a_table_with_its_score() -> None:
     assert done.returncode == 0, done.stderr
     assert "remaining" in done.stdout
     assert "score 13.3" in done.stdout
+
+
+@pytest.mark.parametrize(("lower_bound", "says"), [(None, ""), (13.3, "; at most 0.0500 above the best, by proof")])
+def test_what_is_proven_stands_behind_the_score(
+    capsys: pytest.CaptureFixture[str], lower_bound: float | None, says: str
+) -> None:
+    unit = Unit(Coordinate(0, 0), 0, 10, 0.01)
+    plan = ThrottlePlan((300,), ScoreParts(13.0, 0.25, 0.05, 0.05), lower_bound=lower_bound)
+    _print_table(Course(0, 0, unit, unit), plan, GeneticConfiguration())
+    score = "score 13.3500 = distance 13.0000 + speed 0.2500 + length 0.0500 + nonzero 0.0500"
+    assert capsys.readouterr().out.splitlines()[-1] == score + says
 
 
 def test_json_is_what_the_rest_api_answers() -> None:
@@ -59,7 +75,7 @@ def test_a_seed_makes_the_plan_repeatable() -> None:
         (["-"], "{}", "player_units is required"),
         (["-"], '{"player_units": [], "enemy_units": []}', "player_units should hold at least one unit"),
         (["/no/such/file"], "", "'/no/such/file' cannot be read: No such file or directory"),
-        (["-", "--strategy", "magic"], GAME_STATE.read_text(), "strategy should be one of genetic, random"),
+        (["-", "--strategy", "magic"], GAME_STATE.read_text(), "strategy should be one of genetic, optimal, random"),
         (["/dev/null"], "", "'/dev/null' should be valid JSON"),
         ([""], "", "'' cannot be read: Is a directory"),
         (["-", "--seed", "-1"], GAME_STATE.read_text(), "seed should be a number from 0 to 2147483647"),

@@ -7,10 +7,11 @@ from throttling_sequencer.di.planning import lane_planner, register_planning
 from throttling_sequencer.domain.game import Coordinate, GameState, Unit, UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration, GeneticPathFinder
 from throttling_sequencer.domain.navigation import Budget, Objective, keep_going
+from throttling_sequencer.domain.unit_plan import Course
 from throttling_sequencer.services.throttle_steps_service import ThrottleStepsService
 
-UNIT = Unit(Coordinate(0, 0), 0, 10, 0.01)
-STATE = GameState((UNIT,), (Unit(Coordinate(5000, 0), 0, 10, 0.01),))
+UNITS = (Unit(Coordinate(0, 0), 0, 10, 0.01), Unit(Coordinate(5000, 0), 0, 10, 0.01))
+STATE = GameState(UNITS[:1], UNITS[1:])
 
 
 def test_the_service_gets_the_registered_path_finder() -> None:
@@ -26,15 +27,16 @@ def test_another_path_finder_takes_one_more_part_of_the_registry() -> None:
 
 
 def test_a_planning_process_plans_with_the_same_parts() -> None:
-    task = PlanningTask(STATE, GeneticConfiguration(throttle_range=(0, 77)), Budget(10))
-    assert lane_planner(register_planning, register_full_throttle)(task, keep_going) == [
-        UnitGoal(Coordinate(5000, 0), 77)
-    ]
+    assert _throttles(GeneticConfiguration(throttle_range=(0, 77)), None) == (77,)
 
 
 def test_a_task_may_name_its_strategy() -> None:
-    task = PlanningTask(STATE, GeneticConfiguration(timeout_ms=10), Budget(10), strategy="random")
-    assert len(lane_planner(register_planning, register_full_throttle)(task, keep_going)) >= 1
-    assert lane_planner(register_planning, register_full_throttle)(task, keep_going) != [
-        UnitGoal(Coordinate(5000, 0), 300)
-    ]
+    throttles = _throttles(GeneticConfiguration(timeout_ms=10), "random")
+    assert len(throttles) >= 1
+    assert throttles != (300,)
+
+
+def _throttles(configuration: GeneticConfiguration, strategy: str | None) -> tuple[int, ...]:
+    task = PlanningTask((Course(0, 0, *UNITS),), configuration, Budget(10), strategy)
+    (plan,) = lane_planner(register_planning, register_full_throttle)(task, keep_going)
+    return plan.plan.throttles

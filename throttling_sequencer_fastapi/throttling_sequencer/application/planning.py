@@ -1,37 +1,49 @@
 """Planning as every face asks for it: map, admit, run in the lane, answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from throttling_sequencer.application.mappers import GameStateShape, to_game_state
-from throttling_sequencer.domain.errors import UnknownStrategyError
-from throttling_sequencer.domain.game import GameState, UnitGoal
+from throttling_sequencer.application.planned_units import PlanDetail, PlannedUnit, details
+from throttling_sequencer.application.turns import in_turns
+from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
+from throttling_sequencer.domain.game import GameState, UnitGoal, nearest_targets
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 from throttling_sequencer.domain.navigation import Budget
+from throttling_sequencer.domain.rules import require_between
+from throttling_sequencer.domain.unit_plan import Course, UnitPlan
 
 
 @dataclass(frozen=True, slots=True)
 class PlanningTask:
-    """Everything that a planning process has to know; it crosses a process boundary. No strategy means the default."""
+    """Everything that a planning process has to know; it crosses a process boundary.
 
-    game_state: GameState
+    The courses share the budget. No strategy means the default.
+    """
+
+    courses: tuple[Course, ...]
     configuration: GeneticConfiguration
     budget: Budget
     strategy: str | None = None
+    with_trajectory: bool = False
 
 
 class LaneFullError(Exception):
-    """As many plans are waiting as may wait."""
+    """As much planning is promised, or as many plans are waiting, as may be."""
 
     code: ClassVar[str] = "LANE_FULL"
 
-    def __init__(self, waiting: int, retry_after_s: int) -> None:
-        super().__init__(f"{waiting} plans are waiting already; try again in {retry_after_s} s")
+    def __init__(self, wait_s: float, waiting: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"planning is promised for the next {wait_s:.1f} s, and {waiting} plans are waiting; "
+            f"try again in {retry_after_s} s"
+        )
         self.retry_after_s = retry_after_s
 
 
 class LaneBrokenError(Exception):
-    """The planning processes cannot be used: one of them was killed, or the service is stopping."""
+    """The planning processes cannot be used: they were killed, or the service is stopping."""
 
     code: ClassVar[str] = "LANE_BROKEN"
     retry_after_s = 1
@@ -40,11 +52,24 @@ class LaneBrokenError(Exception):
         super().__init__("the planning process went away before it answered; try again")
 
 
+class PlanningTimedOutError(Exception):
+    """A plan was not ready when its time was over, nor shortly after."""
+
+    code: ClassVar[str] = "DEADLINE_EXCEEDED"
+
+    def __init__(self, budget_ms: int) -> None:
+        super().__init__(f"the plan was not ready in time; its budget was {budget_ms} ms")
+
+
 class PlanningLane(Protocol):
     """Where searches run: never on the event loop, and only so many at a time."""
 
-    async def run(self, task: PlanningTask) -> list[UnitGoal]:
-        """Return the task's goals. Raises LaneFullError at once where no more may wait, LaneBrokenError on a crash."""
+    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+        """Return a plan of each of the task's courses, in their order.
+
+        Raises LaneFullError at once where the task would wait for too long, LaneBrokenError where processes were
+        killed, PlanningTimedOutError where a search does not keep to its budget.
+        """
         ...
 
 
@@ -54,7 +79,13 @@ class PlanningLimits(Protocol):
     @property
     def max_units(self) -> int: ...
     @property
+    def max_trajectory_units(self) -> int: ...
+    @property
+    def max_budget_ms(self) -> int: ...
+    @property
     def strategies(self) -> tuple[str, ...]: ...
+    @property
+    def default_strategy(self) -> str: ...
 
 
 class Planning:
@@ -72,12 +103,62 @@ class Planning:
 
         Raises InvalidValueError for a value that breaks a rule, UnknownStrategyError, LaneFullError, LaneBrokenError.
         """
+        self._require_known(strategy)
+        state = to_game_state(game_state, self._limits.max_units)
+        course = Course(0, 0, state.player_units[0], state.enemy_units[0])
+        budget = Budget(self._configuration.timeout_ms, seed)
+        (plan,) = await self._lane.run(PlanningTask((course,), self._configuration, budget, strategy))
+        return [UnitGoal(course.target.coordinate, throttle) for throttle in plan.plan.throttles]
+
+    async def plan(
+        self,
+        game_state: GameStateShape,
+        *,
+        strategy: str | None = None,
+        budget_ms: int | None = None,
+        seed: int | None = None,
+        targets: Sequence[int] | None = None,
+        include: Sequence[str] = (),
+    ) -> list[PlannedUnit]:
+        """Plan for each player unit, towards the nearest enemy unit or the one that `targets` names by its index.
+
+        `budget_ms` is for the search as a whole, by default the configured time of one search; each unit is planned
+        with the `seed` itself. Raises what `calculate_throttle_steps` raises.
+        """
+        self._require_known(strategy)
+        budget = self._budget(budget_ms, seed)
+        with_trajectory = PlanDetail.TRAJECTORY in details(include)
+        state = to_game_state(game_state, self._limits.max_units)
+        if with_trajectory and len(state.player_units) > self._limits.max_trajectory_units:
+            most = self._limits.max_trajectory_units
+            raise InvalidValueError("include", f"should name trajectory for at most {most} player units")
+        courses = await _courses(state, targets)
+        plans = await self._lane.run(PlanningTask(courses, self._configuration, budget, strategy, with_trajectory))
+        named = strategy or self._limits.default_strategy
+        planned = (PlannedUnit.of(course, plan, named) for course, plan in zip(courses, plans, strict=True))
+        return [unit async for unit in in_turns(planned)]
+
+    def _require_known(self, strategy: str | None) -> None:
         if strategy is not None and strategy not in self._limits.strategies:
             raise UnknownStrategyError(sorted(self._limits.strategies))
-        task = PlanningTask(
-            to_game_state(game_state, self._limits.max_units),
-            self._configuration,
-            Budget(self._configuration.timeout_ms, seed),
-            strategy,
-        )
-        return await self._lane.run(task)
+
+    def _budget(self, budget_ms: int | None, seed: int | None) -> Budget:
+        if budget_ms is None:
+            return Budget(self._configuration.timeout_ms, seed)
+        require_between("budget_ms", budget_ms, 1, self._limits.max_budget_ms)
+        return Budget(budget_ms, seed)
+
+
+async def _courses(state: GameState, targets: Sequence[int] | None) -> tuple[Course, ...]:
+    players, enemies = state.player_units, state.enemy_units
+    if targets is None:
+        # A thousand units a side are a million distances.
+        targets = [target async for target in in_turns(nearest_targets(state))]
+    elif len(targets) != len(players):
+        raise InvalidValueError("targets", "should hold the index of an enemy unit for each player unit")
+    for place, target in enumerate(targets):
+        require_between(f"targets[{place}]", target, 0, len(enemies) - 1)
+    return tuple(
+        Course(place, target, unit, enemies[target])
+        for place, (unit, target) in enumerate(zip(players, targets, strict=True))
+    )

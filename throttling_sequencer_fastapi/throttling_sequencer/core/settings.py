@@ -30,17 +30,26 @@ class SequencerSettings(BaseSettings):
         default=10_000, ge=1, le=1_000_000, description="requests that may wait to be written to the log"
     )
     request_log_days: int = Field(default=30, ge=1, le=36_500, description="days that the request log is kept")
-    path_finder: Literal["genetic", "random"] = Field(
+    path_finder: Literal["genetic", "optimal", "random"] = Field(
         default="genetic", description="the strategy of a request that names none"
     )
     step_interval_ms: int = Field(
         default=100, ge=0, le=60_000, description="milliseconds from one goal of a live plan to the next"
     )
     max_units: int = Field(default=1000, ge=1, le=100_000, description="units a side that a request may hold")
+    max_trajectory_units: int = Field(
+        default=10, ge=0, le=1000, description="player units that a plan with trajectories may hold"
+    )
+    max_budget_ms: int = Field(
+        default=10_000, ge=1, le=600_000, description="milliseconds of search that a plan may ask for"
+    )
     lane_workers: int = Field(
         default=os.cpu_count() or 1, ge=1, le=256, description="planning processes of each serving process"
     )
-    lane_waiting: int = Field(default=32, ge=0, le=100_000, description="plans that may wait for a process")
+    lane_waiting: int = Field(default=256, ge=0, le=100_000, description="plans that may wait for a process")
+    lane_waiting_ms: int = Field(
+        default=5000, ge=0, le=600_000, description="milliseconds that a plan may have to wait for a process"
+    )
 
     population_size: int = Field(default=600, description="plans in a generation")
     generations: int = Field(default=300, description="generations of a search at most")

@@ -11,7 +11,7 @@ from throttling_sequencer.application.live_goals import LiveGoals, Pace
 from throttling_sequencer.application.planning import Planning, PlanningLane, PlanningLimits
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.container import Part
-from throttling_sequencer.di.planning import STRATEGIES, lane_planner, register_planning
+from throttling_sequencer.di.planning import STRATEGIES, lane_planner, register_planning, warm_up
 from throttling_sequencer.di.request_log import register_request_log
 from throttling_sequencer.infrastructure.lane import ProcessLane
 
@@ -21,7 +21,10 @@ class Limits:
     """The `PlanningLimits` that the settings say."""
 
     max_units: int
+    max_trajectory_units: int
+    max_budget_ms: int
     strategies: tuple[str, ...]
+    default_strategy: str
 
 
 def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
@@ -43,12 +46,24 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
 
 def _lane(parts: Sequence[Part], svcs_container: svcs.Container) -> PlanningLane:
     settings = svcs_container.get(SequencerSettings)
-    planner = partial(lane_planner, *parts)
-    return ProcessLane(planner, workers=settings.lane_workers, max_waiting=settings.lane_waiting)
+    return ProcessLane(
+        partial(lane_planner, *parts),
+        workers=settings.lane_workers,
+        max_waiting=settings.lane_waiting,
+        max_waiting_ms=settings.lane_waiting_ms,
+        warm_up=warm_up,
+    )
 
 
 def _limits(svcs_container: svcs.Container) -> PlanningLimits:
-    return Limits(svcs_container.get(SequencerSettings).max_units, tuple(STRATEGIES))
+    settings = svcs_container.get(SequencerSettings)
+    return Limits(
+        settings.max_units,
+        settings.max_trajectory_units,
+        settings.max_budget_ms,
+        tuple(STRATEGIES),
+        settings.path_finder,
+    )
 
 
 def _pace(svcs_container: svcs.Container) -> Pace:

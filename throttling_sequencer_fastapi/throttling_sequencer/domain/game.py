@@ -1,7 +1,7 @@
 """What is on the field, and what a unit is told to do."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from throttling_sequencer.domain.errors import InvalidValueError
@@ -57,6 +57,15 @@ class GameState:
         for field, units in (("player_units", self.player_units), ("enemy_units", self.enemy_units)):
             if not units:
                 raise InvalidValueError(field, "should hold at least one unit")
+
+
+def nearest_targets(state: GameState) -> Iterator[int]:
+    """Yield for each player unit, in order, the index of the enemy unit that is nearest to it, the first of equals."""
+    enemies = [(unit.coordinate.x, unit.coordinate.y) for unit in state.enemy_units]
+    for unit in state.player_units:
+        here = (unit.coordinate.x, unit.coordinate.y)
+        distances = [math.dist(here, enemy) for enemy in enemies]
+        yield distances.index(min(distances))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The question that a path finder answers, its answer, and the port of path finders."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -89,15 +89,43 @@ class ScoreParts:
 
 @dataclass(frozen=True, slots=True)
 class ThrottlePlan:
-    """The throttles of a plan, step by step, its score, and how many generations the search ran for it."""
+    """The throttles of a plan, step by step, its score, and what the search tells about itself.
+
+    `generations` is how many of them the search ran, `seed` is what repeats it (None: it has no randomness), and no
+    plan can score below `lower_bound` (None: nothing was proven).
+    """
 
     throttles: tuple[int, ...]
     score_parts: ScoreParts
     generations: int = field(default=0, kw_only=True)
+    seed: int | None = field(default=None, kw_only=True)
+    lower_bound: float | None = field(default=None, kw_only=True)
 
     @property
     def score(self) -> float:
         return self.score_parts.total
+
+    @property
+    def gap(self) -> float | None:
+        """How far the score may be above that of the best plan, None where nothing was proven."""
+        return None if self.lower_bound is None else self.score - self.lower_bound
+
+    def __reduce__(self) -> tuple[Callable[..., "ThrottlePlan"], tuple[object, ...]]:
+        # As that of `UnitGoal`: the plans of many units cross a process boundary.
+        parts = self.score_parts
+        scores = (parts.distance, parts.speed, parts.length, parts.nonzero)
+        return _unpickled, (self.throttles, scores, self.generations, self.seed, self.lower_bound)
+
+
+def _unpickled(
+    throttles: tuple[int, ...],
+    scores: tuple[float, float, float, float],
+    generations: int,
+    seed: int | None,
+    lower_bound: float | None,
+) -> ThrottlePlan:
+    parts = ScoreParts(*scores)
+    return ThrottlePlan(throttles, parts, generations=generations, seed=seed, lower_bound=lower_bound)
 
 
 class Progress(Protocol):

@@ -1,19 +1,17 @@
 """Rules about single values, each raised in one place."""
 
-import math
-
 from throttling_sequencer.domain.errors import InvalidValueError
 
 
 def require_between(field: str, value: float, low: float, high: float) -> None:
     """Raise InvalidValueError unless `value` is a number of [low, high]."""
-    if not math.isfinite(value) or not low <= value <= high:
+    if not low <= value <= high:
         raise InvalidValueError(field, f"should be a number from {_shown(low)} to {_shown(high)}")
 
 
 def require_below(field: str, value: float, low: float, limit: float) -> None:
     """Raise InvalidValueError unless `value` is a number of [low, limit)."""
-    if not math.isfinite(value) or not low <= value < limit:
+    if not low <= value < limit:
         raise InvalidValueError(field, f"should be a number from {_shown(low)} to below {_shown(limit)}")
 
 

@@ -2,156 +2,282 @@
 
 import asyncio
 import math
-import multiprocessing
-import os
-from collections.abc import Callable, MutableSequence, Sequence
-from concurrent.futures import ProcessPoolExecutor
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from multiprocessing.synchronize import Semaphore
+from dataclasses import dataclass, field, replace
 
-from api_server.processes import when_parent_ends
+import structlog
 
-from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTask
-from throttling_sequencer.domain.game import UnitGoal
-from throttling_sequencer.domain.navigation import Progress
+from throttling_sequencer.application.planning import LaneBrokenError, PlanningTask, PlanningTimedOutError
+from throttling_sequencer.domain.unit_plan import UnitPlan
+from throttling_sequencer.infrastructure.admission import Admission, Promise, Share
+from throttling_sequencer.infrastructure.planning_process import Planner, PlanningProcess, nothing
 
-Planner = Callable[[PlanningTask, Progress], list[UnitGoal]]
+# The answer of so many is unpickled in about 0.2 ms, for which it holds the event loop.
+_MOST_COURSES = 25
+# So that none waits long for the one whose piece takes the longest.
+_PIECES_PER_WORKER = 4
 
-# Plans give way to whatever answers requests: the event loop shares the cores with them.
-_NICENESS = 10
+# From its deadline on a caller waits for no longer than half a second, the way of its answer included.
+_GRACE_S = 0.4
+# How long a caller waits while no process is there.
+_START_S = 30.0
+_PAUSE_S = 2.0
 
-# Not forked: the parent has threads and an event loop that a forked child could not use.
-_SPAWN = multiprocessing.get_context("spawn")
+
+@dataclass(eq=False, slots=True)
+class _Piece:
+    """Some of a task's courses, for one process."""
+
+    number: int
+    task: PlanningTask
+    was_lost: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class _Job:
+    """A task that was admitted, and how far it is."""
+
+    task: PlanningTask
+    promise: Promise
+    outcome: asyncio.Future[list[UnitPlan]]
+    waiting: deque[_Piece]
+    running: dict[_Piece, tuple[PlanningProcess, Share]] = field(default_factory=dict)
+    answers: dict[int, list[UnitPlan]] = field(default_factory=dict)
+    timer: asyncio.TimerHandle | None = None
+    has_clock: bool = False
+    """Whether its time runs: it does not while there is no process."""
+
+    def fail(self, error: BaseException) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
+    def answer(self, piece: _Piece, plans: list[UnitPlan]) -> None:
+        self.answers[piece.number] = plans
+        if not self.waiting and not self.running and not self.outcome.done():
+            self.outcome.set_result([plan for number in sorted(self.answers) for plan in self.answers[number]])
+
+
+log = structlog.get_logger("throttling_sequencer.lane")
+
+_Assignment = tuple[_Job, _Piece, Share]
 
 
 class ProcessLane:
-    """Runs pure Python searches in `workers` low-priority processes; up to `max_waiting` more tasks may wait.
+    """Runs searches in `workers` low-priority processes, and refuses what they could not begin soon enough.
 
-    `make_planner` is a module-level function; each process calls it once and plans with what it returns. A caller that
-    is cancelled frees its place as soon as the search hears of it, which asks for that once per generation.
+    A task may wait where its process is free within `max_waiting_ms`, and where no more than `max_waiting` wait. It is
+    split into pieces that the processes work on at the same time. `make_planner` is a module-level function; each
+    process calls it once and plans with what it returns, after the `warm_up`. A caller that is cancelled frees its
+    place as soon as the search hears of it, which asks for that once per generation.
     """
 
-    def __init__(self, make_planner: Callable[[], Planner], *, workers: int, max_waiting: int) -> None:
-        self._make_planner = make_planner
-        self._workers = workers
-        self._max_waiting = max_waiting
-        # Shared with the processes: one flag a place, raised for a search whose caller left.
-        self._called_off: MutableSequence[int] = _SPAWN.RawArray("B", workers + max_waiting)
-        self._free_places = list(range(workers + max_waiting))
-        self._pool: ProcessPoolExecutor | None = None
-        self._is_closed = False
-        self._start: asyncio.Task[ProcessPoolExecutor] | None = None
+    def __init__(
+        self,
+        make_planner: Callable[[], Planner],
+        *,
+        workers: int,
+        max_waiting: int,
+        max_waiting_ms: float,
+        warm_up: Callable[[], None] = nothing,
+    ) -> None:
+        self._processes = [PlanningProcess(make_planner, warm_up) for _ in range(workers)]
+        self._admission = Admission(workers, max_waiting, max_waiting_ms)
+        self._jobs: dict[Promise, _Job] = {}
+        self._ready: set[PlanningProcess] = set()
+        self._idle: dict[PlanningProcess, asyncio.Future[_Assignment | None]] = {}
+        self._attending: list[asyncio.Task[None]] = []
+        self._is_closed = asyncio.Event()
 
     async def start(self) -> None:
         """Start the processes and wait until each has its planner, so that the first plan does not pay for it.
 
         Raises LaneBrokenError where they do not start.
         """
-        await self._usable_pool()
+        started = await asyncio.gather(*(process.start() for process in self._processes), return_exceptions=True)
+        for outcome in started:
+            if outcome is not None:
+                await self.close()
+                raise outcome
+        self._attending = [
+            asyncio.create_task(self._attend(process), name=f"planning process {number}")
+            for number, process in enumerate(self._processes)
+        ]
 
     async def close(self) -> None:
         """Drop what waits, let what runs end, and wait for the processes to be gone."""
-        self._is_closed = True
-        if self._start is not None:
-            with suppress(LaneBrokenError):
-                await self._start
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await asyncio.to_thread(pool.shutdown, wait=True, cancel_futures=True)
+        self._is_closed.set()
+        for job in list(self._jobs.values()):
+            if job.waiting:
+                self._drop(job, LaneBrokenError())
+        for assigned in self._idle.values():
+            assigned.set_result(None)
+        self._idle.clear()
+        await asyncio.gather(*self._attending)
+        await asyncio.gather(*(process.close() for process in self._processes))
 
-    async def run(self, task: PlanningTask) -> list[UnitGoal]:
-        """Plan in one of the processes."""
-        if not self._free_places:
-            seconds = self._max_waiting * task.budget.timeout_ms / 1000 / self._workers
-            raise LaneFullError(self._max_waiting, retry_after_s=max(1, math.ceil(seconds)))
-        place = self._free_places.pop()
+    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+        """Plan in the processes."""
+        job = self._admit(task)
         try:
-            pool = await self._usable_pool()
-            try:
-                future = pool.submit(_plan, task, place)
-            except BrokenProcessPool:
-                pool = await self._usable_pool(instead_of=pool)
-                future = pool.submit(_plan, task, place)
-        except BrokenProcessPool as error:
-            self._leave(place)
-            raise LaneBrokenError from error
-        except BaseException:
-            self._leave(place)
-            raise
-        # A place is free when its task is done, not when its caller is gone: the process may go on with it a little.
-        loop = asyncio.get_running_loop()
-        future.add_done_callback(lambda _: loop.call_soon_threadsafe(self._leave, place))
-        try:
-            return await asyncio.wrap_future(future)
-        except BrokenProcessPool as error:
-            await self._usable_pool(instead_of=pool)
-            raise LaneBrokenError from error
-        except asyncio.CancelledError:
-            if not future.done():
-                self._called_off[place] = True
-            raise
-
-    def _leave(self, place: int) -> None:
-        self._called_off[place] = False
-        self._free_places.append(place)
-
-    async def _usable_pool(self, instead_of: ProcessPoolExecutor | None = None) -> ProcessPoolExecutor:
-        """Return the pool; in place of one of which a process was killed, a new one, made by the first who asks."""
-        if self._is_closed:
-            raise LaneBrokenError
-        if self._pool is not None and self._pool is not instead_of:
-            return self._pool
-        self._pool = None
-        if self._start is None:
-            self._start = asyncio.create_task(self._start_pool(), name="planning processes")
-            # It may fail when nobody waits for it any more.
-            self._start.add_done_callback(lambda start: start.cancelled() or start.exception())
-        # Shielded: who waits may leave, and whoever comes next finds what was begun.
-        return await asyncio.shield(self._start)
-
-    async def _start_pool(self) -> ProcessPoolExecutor:
-        try:
-            self._pool = await asyncio.to_thread(self._new_pool)
-        except BrokenProcessPool as error:
-            raise LaneBrokenError from error
+            return await job.outcome
         finally:
-            self._start = None
-        return self._pool
+            self._drop(job)
 
-    def _new_pool(self) -> ProcessPoolExecutor:
-        prepared = _SPAWN.Semaphore(0)
-        pool = ProcessPoolExecutor(self._workers, _SPAWN, _prepare, (self._make_planner, self._called_off, prepared))
-        # Each of these makes the pool start one more process.
-        starts = [pool.submit(os.getpid) for _ in range(self._workers)]
-        for _ in range(self._workers):
-            while not prepared.acquire(timeout=0.1):
-                for start in starts:
-                    if start.done():
-                        start.result()
-        return pool
+    def _admit(self, task: PlanningTask) -> _Job:
+        if self._is_closed.is_set() or not self._attending:
+            raise LaneBrokenError
+        pieces = deque(_Piece(number, part) for number, part in enumerate(_parts(task, len(self._processes))))
+        sizes = [len(piece.task.courses) for piece in pieces]
+        promise = self._admission.admit(task.budget.timeout_ms, sizes, _now_ms())
+        job = _Job(task, promise, asyncio.get_running_loop().create_future(), pieces)
+        self._jobs[promise] = job
+        if self._ready:
+            self._start_clock(job)
+        else:
+            job.timer = asyncio.get_running_loop().call_later(_START_S, self._drop, job, LaneBrokenError())
+        self._dispatch()
+        return job
+
+    def _start_clock(self, job: _Job) -> None:
+        if job.timer is not None:
+            job.timer.cancel()
+        job.has_clock = True
+        now = _now_ms()
+        job.promise.start_clock(now)
+        seconds = (job.promise.deadline - now) / 1000 + _GRACE_S
+        job.timer = asyncio.get_running_loop().call_later(seconds, self._time_out, job)
+
+    def _time_out(self, job: _Job) -> None:
+        was_lost = any(piece.was_lost for piece in (*job.waiting, *job.running))
+        found_no_process = not job.running and len(self._ready) < len(self._processes)
+        is_broken = was_lost or found_no_process
+        self._drop(job, LaneBrokenError() if is_broken else PlanningTimedOutError(job.task.budget.timeout_ms))
+
+    def _drop(self, job: _Job, error: BaseException | None = None) -> None:
+        """Do no more for a job: nobody waits for it, or it has failed."""
+        if error is not None:
+            job.fail(error)
+        if job.timer is not None:
+            job.timer.cancel()
+        job.waiting.clear()
+        self._jobs.pop(job.promise, None)
+        self._admission.forget(job.promise)
+        for process, share in job.running.values():
+            process.call_off()
+            self._admission.call_off(share, _now_ms())
+
+    async def _attend(self, process: PlanningProcess) -> None:
+        """Give a process one piece after the other until the lane closes; start it anew whenever it was killed."""
+        while not self._is_closed.is_set():
+            try:
+                await self._warm_up(process)
+                self._ready.add(process)
+                await self._feed(process)
+            except BrokenProcessPool:
+                log.warning("planning process killed", pid=process.pid)
+            self._ready.discard(process)
+            await self._restart(process)
+
+    async def _warm_up(self, process: PlanningProcess) -> None:
+        """Raise BrokenProcessPool where the process does not survive it; it may plan though it could not get warm."""
+        failure = (await process.warm_up()).exception()
+        if isinstance(failure, BrokenProcessPool):
+            raise failure
+        if failure is not None:
+            log.warning("planning process not warmed up", pid=process.pid, exc_info=failure)
+
+    async def _feed(self, process: PlanningProcess) -> None:
+        for job in self._jobs.values():
+            if not job.has_clock:
+                self._start_clock(job)
+        while (assignment := await self._assignment(process)) is not None:
+            await self._plan(process, *assignment)
+
+    async def _restart(self, process: PlanningProcess) -> None:
+        while not self._is_closed.is_set():
+            try:
+                await process.start()
+            except LaneBrokenError as error:
+                log.warning("planning process not started", exc_info=error)
+                if not self._ready:
+                    for job in list(self._jobs.values()):
+                        self._drop(job, LaneBrokenError())
+            else:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PAUSE_S):
+                    await self._is_closed.wait()
+
+    async def _assignment(self, process: PlanningProcess) -> _Assignment | None:
+        if self._is_closed.is_set():
+            return None
+        assigned: asyncio.Future[_Assignment | None] = asyncio.get_running_loop().create_future()
+        self._idle[process] = assigned
+        self._dispatch()
+        return await assigned
+
+    def _dispatch(self) -> None:
+        """Give pieces to the processes that are idle: none waits anywhere but here, where it can be dropped."""
+        now = _now_ms()
+        while self._idle and (promise := self._admission.next(now)) is not None:
+            job = self._jobs[promise]
+            piece = job.waiting.popleft()
+            share = self._admission.begin(promise, len(piece.task.courses), now)
+            process, assigned = self._idle.popitem()
+            job.running[piece] = (process, share)
+            assigned.set_result((job, piece, share))
+
+    async def _plan(self, process: PlanningProcess, job: _Job, piece: _Piece, share: Share) -> None:
+        """Have a process plan a piece. Raises BrokenProcessPool where it was killed; the piece is not lost by that."""
+        task = replace(piece.task, budget=replace(piece.task.budget, timeout_ms=int(share.budget)))
+        try:
+            answer = await process.plan(task, job.promise.deadline / 1000)
+        except BrokenProcessPool:
+            self._end(job, piece, share)
+            self._put_back(job, piece, share)
+            raise
+        self._end(job, piece, share)
+        error = answer.exception()
+        if error is None:
+            job.answer(piece, answer.result())
+        elif not isinstance(error, BrokenProcessPool):
+            self._drop(job, error)
+        else:
+            self._lose(job, piece, share)
+            raise error
+
+    def _end(self, job: _Job, piece: _Piece, share: Share) -> None:
+        self._admission.end(share, _now_ms())
+        del job.running[piece]
+
+    def _lose(self, job: _Job, piece: _Piece, share: Share) -> None:
+        """Have a piece planned anew, once."""
+        if piece.was_lost or job.promise.deadline <= _now_ms():
+            self._drop(job, LaneBrokenError())
+        else:
+            piece.was_lost = True
+            self._put_back(job, piece, share)
+
+    def _put_back(self, job: _Job, piece: _Piece, share: Share) -> None:
+        if self._is_closed.is_set():
+            self._drop(job, LaneBrokenError())
+        if job.promise not in self._jobs:
+            return
+        job.waiting.appendleft(piece)
+        self._admission.take_back(share)
+        self._dispatch()
 
 
-_planner: Planner | None = None
-_called_off: Sequence[int] = ()
+def _parts(task: PlanningTask, workers: int) -> Iterator[PlanningTask]:
+    """Split a task into one for each piece."""
+    size = min(_MOST_COURSES, math.ceil(len(task.courses) / (workers * _PIECES_PER_WORKER)))
+    for first in range(0, len(task.courses), size):
+        yield replace(task, courses=task.courses[first : first + size])
 
 
-def _prepare(make_planner: Callable[[], Planner], called_off: Sequence[int], prepared: Semaphore) -> None:
-    """Make this process a planning process."""
-    # One planner per process; the pool offers no other place for it.
-    global _planner, _called_off
-    # Signals reach every process of a session, as Ctrl-C does; this one ends when its parent says so, or is gone.
-    os.setsid()
-    when_parent_ends(lambda: os._exit(1))
-    os.nice(_NICENESS)
-    _planner, _called_off = make_planner(), called_off
-    prepared.release()
-
-
-def _plan(task: PlanningTask, place: int) -> list[UnitGoal]:
-    assert _planner is not None
-
-    def is_wanted(generation: int, score: float, throttles: Sequence[int]) -> bool:  # noqa: ARG001 - a Progress
-        return not _called_off[place]
-
-    return _planner(task, is_wanted)
+def _now_ms() -> float:
+    return time.monotonic() * 1000

@@ -6,11 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lane_doubles import unit_plan
 from throttling_sequencer.application.live_goals import LiveGoals, Pace, paced
 from throttling_sequencer.application.planning import Planning, PlanningTask
 from throttling_sequencer.domain.errors import InvalidValueError
 from throttling_sequencer.domain.game import Coordinate, UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
+from throttling_sequencer.domain.unit_plan import UnitPlan
 
 GOALS = [UnitGoal(Coordinate(9, 1), throttle) for throttle in (-1_000_000, 300, 0, 7, 0, 1_000_000)]
 
@@ -18,8 +20,8 @@ GOALS = [UnitGoal(Coordinate(9, 1), throttle) for throttle in (-1_000_000, 300, 
 class Lane:
     """A lane that has always the same answer."""
 
-    async def run(self, task: PlanningTask) -> list[UnitGoal]:
-        return GOALS
+    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+        return [unit_plan(task.courses[0], *(goal.throttle for goal in GOALS))]
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def live_goals() -> LiveGoals:
 
 
 def state(players: int = 1) -> Any:
-    unit = SimpleNamespace(coordinate=SimpleNamespace(x=0.0, y=0.0), speed=0.0, mass=1.0, friction=0.0)
+    unit = SimpleNamespace(coordinate=SimpleNamespace(x=9.0, y=1.0), speed=0.0, mass=1.0, friction=0.0)
     return SimpleNamespace(player_units=[unit] * players, enemy_units=[unit])
 
 

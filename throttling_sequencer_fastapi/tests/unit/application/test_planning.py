@@ -4,13 +4,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from lane_doubles import unit_plan
 from throttling_sequencer.application.planning import Planning, PlanningTask
 from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
 from throttling_sequencer.domain.game import Coordinate, UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 from throttling_sequencer.domain.navigation import Budget
+from throttling_sequencer.domain.unit_plan import UnitPlan
 
-GOALS = [UnitGoal(Coordinate(1, 0), 5)]
+GOALS = [UnitGoal(Coordinate(9, 0), 5)]
 
 
 class RecordingLane:
@@ -19,9 +21,9 @@ class RecordingLane:
     def __init__(self) -> None:
         self.tasks: list[PlanningTask] = []
 
-    async def run(self, task: PlanningTask) -> list[UnitGoal]:
+    async def run(self, task: PlanningTask) -> list[UnitPlan]:
         self.tasks.append(task)
-        return GOALS
+        return [unit_plan(course, 5) for course in task.courses]
 
 
 @pytest.fixture
@@ -41,7 +43,7 @@ async def test_the_lane_gets_all_that_it_has_to_know(planning: Planning, lane: R
     assert task.budget == Budget(70, 4)
     assert task.strategy == "random"
     assert task.configuration == GeneticConfiguration(timeout_ms=70)
-    assert task.game_state.enemy_units[0].coordinate == Coordinate(9, 0)
+    assert task.courses[0].target.coordinate == Coordinate(9, 0)
 
 
 async def test_without_a_strategy_the_configured_one_decides(planning: Planning, lane: RecordingLane) -> None:

@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from throttling_sequencer.domain.errors import InvalidValueError
-from throttling_sequencer.domain.game import Coordinate, GameState, Unit
+from throttling_sequencer.domain.game import Coordinate, GameState, Unit, nearest_targets
 
 HERE = Coordinate(0, 0)
 
@@ -17,10 +19,12 @@ HERE = Coordinate(0, 0)
         ({"mass": 0.0009}, "mass"),
         ({"mass": 1.1e9}, "mass"),
         ({"mass": math.nan}, "mass"),
+        ({"mass": 10**400}, "mass"),
         ({"friction": 1}, "friction"),
         ({"friction": -0.01}, "friction"),
         ({"friction": 5}, "friction"),
         ({"friction": math.nan}, "friction"),
+        ({"friction": 10**400}, "friction"),
         ({"speed": math.inf}, "speed"),
         ({"speed": -1.1e9}, "speed"),
     ],
@@ -54,3 +58,23 @@ def test_neither_side_is_empty(side: str) -> None:
 def test_a_rule_is_written_with_whole_numbers() -> None:
     with pytest.raises(InvalidValueError, match=r"^mass should be a number from 0\.001 to 1000000000$"):
         Unit(HERE, 0, 0, 0)
+
+
+def test_a_player_heads_for_the_nearest_enemy_the_first_of_equals() -> None:
+    def units(*places: tuple[float, float]) -> list[Unit]:
+        return [Unit(Coordinate(*place), 0, 1, 0) for place in places]
+
+    state = GameState(units((0, 0), (6, 1), (3, 0)), units((7, 7), (3, 4), (5, 0), (1, 0), (3, -2)))
+    assert list(nearest_targets(state)) == [3, 2, 2]
+
+
+places = st.tuples(st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
+
+
+@given(players=st.lists(places, min_size=1, max_size=5), enemies=st.lists(places, min_size=1, max_size=5))
+def test_no_enemy_is_nearer_than_the_nearest(
+    players: list[tuple[float, float]], enemies: list[tuple[float, float]]
+) -> None:
+    state = GameState(*([Unit(Coordinate(*place), 0, 1, 0) for place in side] for side in (players, enemies)))
+    for player, target in zip(players, nearest_targets(state), strict=True):
+        assert math.dist(player, enemies[target]) == min(math.dist(player, enemy) for enemy in enemies)

@@ -39,6 +39,74 @@ class UnitGoalDto(Dto):
     throttle: int
 
 
+class PlanRequestDto(GameStateDto):
+    """The units of both sides, and how to plan for each of the players'."""
+
+    strategy: str | None = Field(default=None, description="The path finder; by default the configured one.")
+    budget_ms: int | None = Field(
+        default=None, description="Milliseconds of search for the whole request; by default the configured ones."
+    )
+    seed: int | None = Field(
+        default=None,
+        description="Makes the search repeatable, as far as its generations end it and not its time. 0 to 2147483647.",
+    )
+    targets: list[int] | None = Field(
+        default=None, description="The index of an enemy unit for each player unit; by default the nearest."
+    )
+    include: list[str] = Field(default_factory=list, description="More to be told of each plan: `trajectory`.")
+
+
+class ScorePartsDto(Dto):
+    """The weighted terms of a score, which is their sum."""
+
+    distance: float
+    speed: float
+    length: float
+    nonzero: float
+
+
+class CoordinateColumnsDto(Dto):
+    """Points of the field, an axis at a time."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class TrajectoryDto(Dto):
+    """The speed, the distance covered and the position of the unit after each step."""
+
+    speeds: tuple[float, ...]
+    distances: tuple[float, ...]
+    coordinates: CoordinateColumnsDto
+
+
+class PlanDto(Dto):
+    """The plan of one player unit, and what explains it."""
+
+    unit: int = Field(description="The index of the player unit.")
+    target: int = Field(description="The index of the enemy unit that it heads for.")
+    strategy: str
+    throttles: tuple[int, ...] = Field(description="The throttle of each step.")
+    score: float = Field(description="What the plan costs; lower is better.")
+    score_parts: ScorePartsDto
+    lower_bound: float | None = Field(description="No plan can score less; null where nothing was proven.")
+    gap: float | None = Field(description="How far the score is above the lower bound.")
+    final_speed: float
+    distance_covered: float
+    generations: int = Field(description="How many the search ran.")
+    seed: int | None = Field(description="What repeats the search; null where it has no randomness.")
+    elapsed_ms: float = Field(description="Milliseconds that the search took.")
+    trajectory: TrajectoryDto | None = Field(
+        default=None, exclude_if=lambda trajectory: trajectory is None, description="Only where it was asked for."
+    )
+
+
+class PlansDto(Dto):
+    """A plan for each player unit, in their order."""
+
+    plans: list[PlanDto]
+
+
 class SearchQuery(BaseModel):
     """How to search, as query parameters; one that does not exist is an error, not overlooked."""
 

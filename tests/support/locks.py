@@ -16,12 +16,20 @@ class Pin:
     marker: Marker | None
     hashes: frozenset[str]
 
+    @property
+    def is_for_here(self) -> bool:
+        return self.marker is None or self.marker.evaluate()
+
 
 def pins(lock: str) -> Mapping[str, Pin]:
-    """Return what `requirements/<lock>.lock` pins, by name; raises ValueError for a line that is something else."""
+    """Return what `requirements/<lock>.lock` pins, by name; raises ValueError for a line that is something else.
+
+    Of a package with several releases, each for other Pythons, that is the one for this Python.
+    """
     text = (ROOT / "requirements" / f"{lock}.lock").read_text()
     lines = re.sub(r"\\\n\s*", "", re.sub(r"^\s*#.*\n", "", text, flags=re.MULTILINE)).splitlines()
-    return dict(map(_pin, lines))
+    # The last one wins.
+    return dict(sorted(map(_pin, lines), key=lambda named: named[1].is_for_here))
 
 
 def _pin(line: str) -> tuple[str, Pin]:

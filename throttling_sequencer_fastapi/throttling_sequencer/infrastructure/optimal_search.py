@@ -86,8 +86,8 @@ _ENTER, _PLACE, _LOWER, _HIGHER = 0, 1, 2, 3
 # Slots of `Search.state`; the columns of the heap come first.
 _LENGTH, _COUNT, _TOTAL, _KIND, _SIDE, _WAY, _TURN = 0, 1, 2, 3, 4, 5, 6
 COLUMNS = 7
-_DEPTH, _BURST, _OPENED, _OPEN, _SPENT, _TURN_END, BEST_LENGTH = 7, 8, 9, 10, 11, 12, 13
-STATE_SLOTS = 14
+_DEPTH, _BURST, _BRAKE, _OPENED, _OPEN, _SPENT, _TURN_END, BEST_LENGTH = 7, 8, 9, 10, 11, 12, 13, 14
+STATE_SLOTS = 15
 # Slots of `Search.scores`.
 BEST, _PRUNED, _CASE_BOUND, _TOLERATED = 0, 1, 2, 3
 SCORE_SLOTS = 4
@@ -121,6 +121,7 @@ class Model(NamedTuple):
     fading: float
     idle: int
     strongest: int
+    weakest: int
     step_cost: float
     coin_cost: float
     distance_weight: float
@@ -418,7 +419,7 @@ def advance(model: Model, coins: Coins, loose: Coins, search: Search, steps: int
             return True
         else:
             pop(search)
-            state[_BURST] = 0
+            state[_BURST], state[_BRAKE] = 0, 0
             if not is_pruned(search, search.scores[_CASE_BOUND]):
                 take_up(model, coins, loose, search)
     return False
@@ -490,7 +491,7 @@ def begin(model: Model, coins: Coins, search: Search, rest: Rest) -> None:
         accept(model, search, rest.top, rest.number)
     elif rest.number == 1:
         try_last_coin(model, search, rest)
-    elif coins.low > 0 and rest.number > _A_PAIR + state[_TURN] and state[_TURN] < _BURSTS:
+    elif coins.high > 0 and rest.number > _A_PAIR + state[_TURN] and state[_TURN] < _BURSTS:
         begin_with_burst(model, coins, search, rest)
     else:
         state[_TURN_END] = state[_SPENT] + (_FIRST_TURN << state[_TURN])
@@ -499,18 +500,26 @@ def begin(model: Model, coins: Coins, search: Search, rest: Rest) -> None:
 
 @compiled
 def begin_with_burst(model: Model, coins: Coins, search: Search, rest: Rest) -> None:
-    """Search only the plans that begin with the highest values, but for two coins, and three in the next turn.
+    """Search only the plans that begin with the highest values and end with the lowest ones, but for two coins.
 
-    Most good plans are like this. The case stays open for the others.
+    In the next turn it is all but three. Most good plans are like this. The case stays open for the others.
     """
     state = search.state
     put_back(search)
-    burst = rest.number - _A_PAIR - state[_TURN]
-    top = rest.top - burst
-    missing = rest.missing - coins.high * (model.gain_sums[rest.top] - model.gain_sums[top])
-    speed = rest.speed + coins.high * (model.hold_sums[rest.top] - model.hold_sums[top])
-    state[_BURST], state[_TURN_END] = burst, state[_SPENT] + _BURST_TURN
-    descend(search, Rest(missing, speed, 0, top, rest.number - burst, rest.total - burst * coins.high, rest.side))
+    free = _A_PAIR + state[_TURN]
+    burst, brake = rest.number - free, 0
+    if coins.low < 0:
+        full = (rest.total - rest.number * coins.low) // (coins.high - coins.low)
+        burst = max(0, min(full, rest.number - 1) - free // 2)
+        brake = max(0, rest.number - free - burst)
+    top, sums, holds = rest.top - burst, model.gain_sums, model.hold_sums
+    missing = rest.missing - coins.high * (sums[rest.top] - sums[top]) - coins.low * sums[brake]
+    speed = rest.speed + coins.high * (holds[rest.top] - holds[top]) + coins.low * holds[brake]
+    number = rest.number - burst - brake
+    total = rest.total - burst * coins.high - brake * coins.low
+    if coins.low * number <= total <= coins.high * number:
+        state[_BURST], state[_BRAKE], state[_TURN_END] = burst, brake, state[_SPENT] + _BURST_TURN
+        descend(search, Rest(missing, speed, brake, top, number, total, rest.side))
 
 
 @compiled
@@ -537,16 +546,14 @@ def decide_coins(model: Model, coins: Coins, search: Search, end: int) -> None:
     """Search the case that was taken up, depth first, until that is done, its turn is over, or `end` is reached."""
     state = search.state
     while state[_DEPTH] >= 0 and state[_SPENT] < end:
-        if state[_SPENT] >= state[_TURN_END]:
-            if state[_BURST] == 0:
-                put_back(search)
+        if state[_SPENT] >= state[_TURN_END] and is_turn_over(search):
             state[_DEPTH] = -1
             return
         state[_SPENT] += 1
         depth = state[_DEPTH]
-        bottom = search.places[depth - 1] if depth else 0
+        bottom = search.places[depth - 1] if depth else state[_BRAKE]
         missing, speed, total = search.missing[depth], search.speeds[depth], search.totals[depth]
-        top, number = state[_LENGTH] - state[_BURST], state[_COUNT] - state[_BURST] - depth
+        top, number = state[_LENGTH] - state[_BURST], _undecided(search) - depth
         rest = Rest(missing, speed, bottom, top, number, total, state[_SIDE])
         phase = search.phases[depth]
         if phase == _ENTER:
@@ -560,10 +567,38 @@ def decide_coins(model: Model, coins: Coins, search: Search, end: int) -> None:
 @compiled
 def descend(search: Search, rest: Rest) -> None:
     """Go on with the next coin."""
-    depth = search.state[_COUNT] - search.state[_BURST] - rest.number
+    depth = _undecided(search) - rest.number
     search.missing[depth], search.speeds[depth], search.totals[depth] = rest.missing, rest.speed, rest.total
     search.phases[depth] = _ENTER
     search.state[_DEPTH] = depth
+
+
+@compiled
+def _undecided(search: Search) -> int:
+    """Return how many coins are to be decided, but for burst and brake."""
+    return search.state[_COUNT] - search.state[_BURST] - search.state[_BRAKE]
+
+
+@compiled
+def is_turn_over(search: Search) -> bool:
+    """Give the case another turn at once, unless another one is more promising, or nothing is to be gained any more."""
+    state, case_bound = search.state, search.scores[_CASE_BOUND]
+    be_patient(search)
+    if state[_BURST] + state[_BRAKE] > 0 or is_pruned(search, case_bound):
+        return True
+    if state[_OPEN] > 0 and search.keys[0] < case_bound + delay(search, case_bound, state[_TURN] + 1):
+        put_back(search)
+        return True
+    state[_TURN] += 1
+    state[_TURN_END] += _FIRST_TURN << state[_TURN]
+    return False
+
+
+@compiled
+def be_patient(search: Search) -> None:
+    """After some time, leave small gains alone."""
+    if search.state[_SPENT] >= _PATIENT_AFTER:
+        search.scores[_TOLERATED] = _PATIENT_TOLERANCE
 
 
 @compiled
@@ -738,7 +773,7 @@ def try_last_coin(model: Model, search: Search, rest: Rest) -> None:
                 if cost < limit:
                     limit, best_place = cost, near
     if best_place > 0:
-        depth = search.state[_COUNT] - search.state[_BURST] - 1
+        depth = _undecided(search) - 1
         search.places[depth], search.coins[depth] = best_place, rest.total
         accept(model, search, search.state[_LENGTH], depth + 1)
 
@@ -758,26 +793,35 @@ def _place_below(model: Model, rest: Rest, gain: float) -> int:
 
 @compiled
 def accept(model: Model, search: Search, length: int, count: int) -> None:
-    """Simulate the plan of so many decided coins after the burst, and keep it if it is better than the best one."""
+    """Simulate the plan of so many decided coins, burst and brake, and keep it if it is better than the best one."""
     trial = search.trial
     for step in range(length):
-        trial[step] = model.strongest if step < search.state[_BURST] else model.idle
+        trial[step] = model.idle
+    for step in range(search.state[_BURST]):
+        trial[step] = model.strongest
+    for step in range(length - search.state[_BRAKE], length):
+        trial[step] = model.weakest
     for coin in range(count):
         trial[length - search.places[coin]] += search.coins[coin]
-    covered, speed, busy = 0.0, model.speed, 0
-    for step in range(length):
-        speed = (speed + trial[step] / model.mass) * model.kept
-        covered += speed
-        if trial[step] != 0:
-            busy += 1
-    beyond = 0.0 if 0.0 <= speed <= model.threshold else abs(speed - model.threshold)
-    score = model.distance_weight * abs(model.distance - covered) + model.speed_weight * beyond
-    score += model.length_weight * length + model.nonzero_weight * busy
+    score = simulated(model, trial, length)
     if score < search.scores[BEST]:
         search.scores[BEST] = score
         search.state[BEST_LENGTH] = length
         for step in range(length):
             search.best[step] = trial[step]
+
+
+@compiled
+def simulated(model: Model, throttles: Integers, length: int) -> float:
+    """Return the score of the first steps of these throttles, one step after the other."""
+    covered, speed, busy = 0.0, model.speed, 0
+    for step in range(length):
+        speed = (speed + throttles[step] / model.mass) * model.kept
+        covered += speed
+        busy += throttles[step] != 0
+    beyond = 0.0 if 0.0 <= speed <= model.threshold else abs(speed - model.threshold)
+    score = model.distance_weight * abs(model.distance - covered) + model.speed_weight * beyond
+    return score + model.length_weight * length + model.nonzero_weight * busy
 
 
 @compiled
@@ -809,8 +853,7 @@ def push(search: Search, case: Case, case_bound: float, wait: float) -> None:
 @compiled
 def pop(search: Search) -> None:
     """Take the most promising case from the heap and make it the one that is looked at."""
-    if search.state[_SPENT] >= _PATIENT_AFTER:
-        search.scores[_TOLERATED] = _PATIENT_TOLERANCE
+    be_patient(search)
     for column in range(COLUMNS):
         search.state[column] = search.cases[column]
     search.scores[_CASE_BOUND] = search.bounds[0]

@@ -77,7 +77,8 @@ class _Loaded:
 
 
 async def _loaded(port: int) -> _Loaded:
-    # The processes warm up before their first plan.
+    # The processes get warm when there is nothing to do.
+    await asyncio.sleep(5)
     await _status(port)
     loaded, random = _Loaded(), Random(4)
     probing = asyncio.create_task(_probe(port, loaded))

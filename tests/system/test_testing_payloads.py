@@ -89,7 +89,9 @@ def sequencer(
         "SEQUENCER_PERSISTENCE": "memory",
     }
     folder = tmp_path_factory.mktemp("sequencer")
-    pace = {"SEQUENCER_STEP_INTERVAL_MS": str(STEP_MS), "SEQUENCER_LANE_WORKERS": "1"}
+    # What is repeatable may take a minute, and so promises one.
+    lane = {"SEQUENCER_LANE_WORKERS": "1", "SEQUENCER_LANE_WAITING_MS": "600000"}
+    pace = {"SEQUENCER_STEP_INTERVAL_MS": str(STEP_MS), **lane}
     variables = {**no_database, **REPEATABLE, **pace}
     with running_sequencer(folder, unused_tcp_port_factory(), **variables) as sequencer:
         yield sequencer

@@ -401,25 +401,35 @@ def planning_processes() -> set[int]:
 
 
 class TestWarmUp:
-    async def test_a_start_does_not_wait_for_it_but_every_plan_does(self) -> None:
+    async def test_neither_a_start_nor_the_plans_after_it_wait_for_it(self) -> None:
         async with started(max_waiting=3, max_waiting_ms=math.inf, warm_up=warm_up) as lane:
-            asked = time.perf_counter()
-            callers = begun(lane, *[task(100, strategy="quick")] * 5)
-            await asyncio.sleep(0)  # lets them in
-            with pytest.raises(LaneFullError):
-                await lane.run(task(1))
-            await asyncio.gather(*callers)
-            assert 0.5 * WARM_UP_S < time.perf_counter() - asked < 2 * WARM_UP_S
-            await at_rest(lane)
-            for pid in pids(await lane.run(QUICK)):
-                os.kill(pid, signal.SIGKILL)
             waits: list[float] = []
-            while len(waits) < 20 or len(lane._idle) < 2:
+            while len(waits) < 20 or len(lane._warm) < 2:
                 asked = time.perf_counter()
                 await lane.run(QUICK)
                 waits.append(time.perf_counter() - asked)
                 await asyncio.sleep(0.01)
             assert max(waits) < WARM_UP_S / 2
+
+    async def test_where_the_only_process_gets_warm_the_clock_stands_still(self) -> None:
+        async with started(workers=1, max_waiting=3, max_waiting_ms=math.inf, warm_up=warm_up) as lane:
+            while not lane._warming.locked():
+                await asyncio.sleep(0.01)
+            asked = time.perf_counter()
+            await asyncio.gather(*begun(lane, *[task(100, strategy="quick")] * 3))
+            assert 0.5 * WARM_UP_S < time.perf_counter() - asked < 2 * WARM_UP_S
+
+    async def test_a_new_process_gets_warm_as_the_first_ones_did(self) -> None:
+        async with started(warm_up=warm_up) as lane:
+            for _ in range(2):
+                async with asyncio.timeout(20):
+                    while len(lane._warm) < 2:
+                        await asyncio.sleep(0.01)
+                (pid,) = pids(await lane.run(QUICK))
+                os.kill(pid, signal.SIGKILL)
+                async with asyncio.timeout(20):
+                    while len(lane._warm) == 2:
+                        await lane.run(QUICK)
 
     async def test_a_process_that_cannot_get_warm_plans_all_the_same(self) -> None:
         async with started(workers=1, warm_up=failing_warm_up) as lane:

@@ -29,7 +29,7 @@ def test_variables_reach_the_genetic_configuration(monkeypatch: pytest.MonkeyPat
     [
         ("SEQUENCER_TIMEOUT_MS", "soon", "SEQUENCER_TIMEOUT_MS is 'soon', and should be a valid integer"),
         ("SEQUENCER_TIMEOUT_MS", "0", "SEQUENCER_TIMEOUT_MS should be a number from 1 to 600000."),
-        ("SEQUENCER_PATH_FINDER", "magic", "should be 'genetic' or 'random'"),
+        ("SEQUENCER_PATH_FINDER", "magic", "should be 'genetic', 'optimal' or 'random'"),
         (
             "SEQUENCER_THROTTLE_RANGE",
             "1",

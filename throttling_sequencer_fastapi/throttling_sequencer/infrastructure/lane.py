@@ -14,7 +14,7 @@ import structlog
 from throttling_sequencer.application.planning import LaneBrokenError, PlanningTask, PlanningTimedOutError
 from throttling_sequencer.domain.unit_plan import UnitPlan
 from throttling_sequencer.infrastructure.admission import Admission, Promise, Share
-from throttling_sequencer.infrastructure.planning_process import Planner, PlanningProcess, nothing
+from throttling_sequencer.infrastructure.planning_process import Planner, PlanningProcess
 
 # The answer of so many is unpickled in about 0.2 ms, for which it holds the event loop.
 _MOST_COURSES = 25
@@ -23,6 +23,10 @@ _PIECES_PER_WORKER = 4
 
 # From its deadline on a caller waits for no longer than half a second, the way of its answer included.
 _GRACE_S = 0.4
+# A cold process may be late by so much: it loads what the others have loaded before.
+_COLD_S = 2.0
+# A process that had nothing to do for so long gets warm.
+_IDLE_S = 0.2
 # How long a caller waits while no process is there.
 _START_S = 30.0
 _PAUSE_S = 2.0
@@ -71,8 +75,9 @@ class ProcessLane:
 
     A task may wait where its process is free within `max_waiting_ms`, and where no more than `max_waiting` wait. It is
     split into pieces that the processes work on at the same time. `make_planner` is a module-level function; each
-    process calls it once and plans with what it returns, after the `warm_up`. A caller that is cancelled frees its
-    place as soon as the search hears of it, which asks for that once per generation.
+    process calls it once and plans with what it returns. One after the other they `warm_up`, when there is nothing
+    to do. A caller that is cancelled frees its place as soon as the search hears of it, which asks for that once per
+    generation.
     """
 
     def __init__(
@@ -82,12 +87,15 @@ class ProcessLane:
         workers: int,
         max_waiting: int,
         max_waiting_ms: float,
-        warm_up: Callable[[], None] = nothing,
+        warm_up: Callable[[], None] | None = None,
     ) -> None:
-        self._processes = [PlanningProcess(make_planner, warm_up) for _ in range(workers)]
+        self._processes = [PlanningProcess(make_planner) for _ in range(workers)]
+        self._warm_up = warm_up
         self._admission = Admission(workers, max_waiting, max_waiting_ms)
         self._jobs: dict[Promise, _Job] = {}
         self._ready: set[PlanningProcess] = set()
+        self._warm: set[PlanningProcess] = set()
+        self._warming = asyncio.Lock()
         self._idle: dict[PlanningProcess, asyncio.Future[_Assignment | None]] = {}
         self._attending: list[asyncio.Task[None]] = []
         self._is_closed = asyncio.Event()
@@ -149,6 +157,8 @@ class ProcessLane:
         now = _now_ms()
         job.promise.start_clock(now)
         seconds = (job.promise.deadline - now) / 1000 + _GRACE_S
+        if not all(map(self._is_warm, self._processes)):
+            seconds += _COLD_S
         job.timer = asyncio.get_running_loop().call_later(seconds, self._time_out, job)
 
     def _time_out(self, job: _Job) -> None:
@@ -174,28 +184,37 @@ class ProcessLane:
         """Give a process one piece after the other until the lane closes; start it anew whenever it was killed."""
         while not self._is_closed.is_set():
             try:
-                await self._warm_up(process)
-                self._ready.add(process)
                 await self._feed(process)
             except BrokenProcessPool:
                 log.warning("planning process killed", pid=process.pid)
             self._ready.discard(process)
+            self._warm.discard(process)
             await self._restart(process)
 
-    async def _warm_up(self, process: PlanningProcess) -> None:
+    async def _feed(self, process: PlanningProcess) -> None:
+        self._make_ready(process)
+        while (assignment := await self._assignment(process)) is not None:
+            await self._plan(process, *assignment)
+
+    def _make_ready(self, process: PlanningProcess) -> None:
+        self._ready.add(process)
+        for job in self._jobs.values():
+            if not job.has_clock:
+                self._start_clock(job)
+
+    def _is_warm(self, process: PlanningProcess) -> bool:
+        return self._warm_up is None or process in self._warm
+
+    async def _get_warm(self, process: PlanningProcess, warm_up: Callable[[], None]) -> None:
         """Raise BrokenProcessPool where the process does not survive it; it may plan though it could not get warm."""
-        failure = (await process.warm_up()).exception()
+        self._ready.discard(process)
+        failure = (await process.warm_up(warm_up)).exception()
         if isinstance(failure, BrokenProcessPool):
             raise failure
         if failure is not None:
             log.warning("planning process not warmed up", pid=process.pid, exc_info=failure)
-
-    async def _feed(self, process: PlanningProcess) -> None:
-        for job in self._jobs.values():
-            if not job.has_clock:
-                self._start_clock(job)
-        while (assignment := await self._assignment(process)) is not None:
-            await self._plan(process, *assignment)
+        self._warm.add(process)
+        self._make_ready(process)
 
     async def _restart(self, process: PlanningProcess) -> None:
         while not self._is_closed.is_set():
@@ -213,12 +232,18 @@ class ProcessLane:
                     await self._is_closed.wait()
 
     async def _assignment(self, process: PlanningProcess) -> _Assignment | None:
-        if self._is_closed.is_set():
-            return None
-        assigned: asyncio.Future[_Assignment | None] = asyncio.get_running_loop().create_future()
-        self._idle[process] = assigned
-        self._dispatch()
-        return await assigned
+        while not self._is_closed.is_set():
+            assigned: asyncio.Future[_Assignment | None] = asyncio.get_running_loop().create_future()
+            self._idle[process] = assigned
+            self._dispatch()
+            await asyncio.wait([assigned], timeout=None if self._is_warm(process) else _IDLE_S)
+            if assigned.done():
+                return assigned.result()
+            del self._idle[process]
+            if self._warm_up is not None and not self._warming.locked():
+                async with self._warming:
+                    await self._get_warm(process, self._warm_up)
+        return None
 
     def _dispatch(self) -> None:
         """Give pieces to the processes that are idle: none waits anywhere but here, where it can be dropped."""

@@ -1,6 +1,7 @@
 """A process that plans, one task at a time."""
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import time
@@ -35,9 +36,8 @@ _SPAWN = multiprocessing.get_context("spawn")
 class PlanningProcess:
     """Plans with what `make_planner` returns, a module-level function that the process calls once."""
 
-    def __init__(self, make_planner: Callable[[], Planner], warm_up: Callable[[], None]) -> None:
+    def __init__(self, make_planner: Callable[[], Planner]) -> None:
         self._make_planner = make_planner
-        self._warm_up = warm_up
         # Shared with the process: raised for a search that nobody waits for any more.
         self._called_off: MutableSequence[int] = _SPAWN.RawArray("B", 1)
         # A pool of one: it breaks as a whole when one of its processes is killed.
@@ -59,12 +59,12 @@ class PlanningProcess:
         except (BrokenProcessPool, OSError) as error:
             raise LaneBrokenError from error
 
-    async def warm_up(self) -> asyncio.Future[None]:
-        """Have the process do what would make its first plan slow; return what came of it.
+    async def warm_up(self, warm_up: Callable[[], None]) -> asyncio.Future[None]:
+        """Have the process run a module-level function, so that no plan is slow for it; return what came of it.
 
         Raises BrokenProcessPool where the process was gone before; where it went away meanwhile, that came of it.
         """
-        return await self._outcome(self._warm_up)
+        return await self._outcome(_get_warm, warm_up)
 
     async def plan(self, task: PlanningTask, deadline: float) -> asyncio.Future[list[UnitPlan]]:
         """Plan within the task's budget, and until a time of the monotonic clock; as `warm_up` otherwise."""
@@ -102,10 +102,6 @@ class PlanningProcess:
                 child.kill()
 
 
-def nothing() -> None:
-    """Warm nothing up."""
-
-
 _planner: Planner | None = None
 _called_off: Sequence[int] = ()
 
@@ -119,6 +115,13 @@ def _prepare(make_planner: Callable[[], Planner], called_off: Sequence[int]) -> 
     when_parent_ends(lambda: os._exit(1))
     os.nice(_NICENESS)
     _planner, _called_off = make_planner(), called_off
+
+
+def _get_warm(warm_up: Callable[[], None]) -> None:
+    warm_up()
+    # Whatever a process loads it keeps. To look through all that again costs a search the better part of 100 ms.
+    gc.collect()
+    gc.freeze()
 
 
 class _CalledOffError(Exception):

@@ -1,36 +1,29 @@
-"""Plans built rather than searched: as strong a burst as needed, a few corrections, and a coast."""
+"""The plans that a search can begin with."""
 
+import math
 from collections.abc import Iterator
+from itertools import islice
 
-from throttling_sequencer.domain.genetic_path.linear_model import LinearModel
+from throttling_sequencer.domain.genetic_path.construction import Construction
+from throttling_sequencer.domain.genetic_path.linear_model import LinearModel, Plan
+from throttling_sequencer.domain.genetic_path.shapes import Shapes
 
 
 def constructive_candidates(model: LinearModel) -> Iterator[list[int]]:
-    """Yield the candidate of every allowed length, the longest first and then from the shortest up.
+    """Yield throttles of plans that are built, of the most promising shape first.
 
-    The longest plan has the most steps to coast, so that it is the one to have where time is short.
+    Each is of a shape that may be better than all candidates before, were it built perfectly. There is one at least,
+    and there are no more of them than lengths are allowed.
     """
-    longest = model.problem.objective.max_sequence_length
-    yield burst_and_coast(model, longest)
-    for length in range(1, longest):
-        yield burst_and_coast(model, length)
+    return map(model.throttles, islice(_improving(Construction(model, Shapes(model))), model.longest))
 
 
-def burst_and_coast(model: LinearModel, length: int) -> list[int]:
-    """Spend on each step in turn as much throttle as still fits into the distance.
+def _improving(construction: Construction) -> Iterator[Plan]:
+    best = math.inf
 
-    Early throttles cover the most distance per final speed, so that the full burst at the start reaches the target
-    with the least final speed; each later step can only spend what is left over, in ever finer coins.
-    """
-    low, high = model.problem.objective.throttle_range
-    idle = min(max(0, low), high)
-    gains = model.gains(length)
-    missing = model.problem.distance - model.coast_distance(length) - idle * sum(gains)
-    throttles = [idle] * length
-    for step, gain in enumerate(gains):
-        if abs(missing) < gains[-1]:
-            break
-        throttle = min(max(idle + int(missing / gain), low), high)
-        missing -= (throttle - idle) * gain
-        throttles[step] = throttle
-    return throttles
+    def limit() -> float:
+        return best
+
+    for plan in filter(None, construction.plans(limit)):
+        best = min(best, plan.score)
+        yield plan

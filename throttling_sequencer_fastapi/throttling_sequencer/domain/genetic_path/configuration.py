@@ -12,8 +12,9 @@ class GeneticConfiguration:
     """The search's settings, and the objective that every path finder shares.
 
     Each generation keeps the `best_parents` as they are and fills up to `population_size` with their descendants and
-    those of `worst_parents` of the others; a descendant mutates further with probability `mutation_rate`. The search
-    ends after `generations` or `timeout_ms`, whichever is first.
+    those of `worst_parents` of the others, and with built plans as long as there are promising ones; a descendant
+    mutates once more with probability `mutation_rate`. The search ends after `generations` or `timeout_ms`, whichever
+    is first.
     """
 
     population_size: int = 600

@@ -142,7 +142,7 @@ def _set_rows(model: highspy.HighsLp, rows: list[tuple[Vector, float, float]]) -
 
 
 def _solved(model: highspy.HighsLp, **options: float) -> highspy.Highs:
-    highs = highspy.Highs()  # type: ignore[no-untyped-call] # it has types but there
+    highs = highspy.Highs()
     for name, value in {**_OPTIONS, **options}.items():
         assert highs.setOptionValue(name, value) == highspy.HighsStatus.kOk, name
     # Not an error, but a warning: what is below the smallest value is left out.

@@ -73,6 +73,9 @@ else:
 # A final speed that is negative by rounding alone counts as none while searching; what is kept is simulated.
 _ROUNDING = 1e-9
 
+# From here on floats have no fractions.
+_WHOLE = 2.0**52
+
 # Which final speeds a search is about: all that are possible, none of which is negative; those that are not; those
 # that are.
 _ANY, _FORWARD, _BACKWARD = 0, 1, -1
@@ -245,10 +248,11 @@ def bound(model: Model, coins: Coins, rest: Rest) -> float:
     if model.fading == 0.0:
         if (rest.side == _FORWARD and pushed < -_ROUNDING) or (rest.side == _BACKWARD and pushed >= -_ROUNDING):
             return math.inf
-        # Every distance is a whole number of 1/mass.
+        missed = max(rest.missing - greatest, least - rest.missing)
+        # Every distance is a whole number of 1/mass, as far as floats can tell.
         units = rest.missing * model.mass
-        grain = abs(units - math.floor(units + 0.5)) / model.mass
-        missed = max(grain, rest.missing - greatest, least - rest.missing)
+        if abs(units) < _WHOLE:
+            missed = max(missed, abs(units - math.floor(units + 0.5)) / model.mass)
         return units_cost + model.distance_weight * missed + model.speed_weight * excess(pushed, model.threshold)
     stopping = (pushed + _ROUNDING) / model.fading
     if (rest.side == _FORWARD and stopping < least) or (rest.side == _BACKWARD and stopping >= greatest):

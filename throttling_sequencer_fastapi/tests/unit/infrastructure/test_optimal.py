@@ -172,6 +172,20 @@ def test_a_plan_of_ten_thousand_steps_keeps_to_its_time() -> None:
     assert time.perf_counter() - begun < 0.5
 
 
+def test_where_distances_are_beyond_all_fractions_the_bound_holds() -> None:
+    """From there on no distance is a whole number of 1/mass any more than any other."""
+    objective = Objective(max_sequence_length=2, throttle_range=(0, 3))
+    problem = PlanningProblem(1e9, -1e9, 1e9, 0.0, objective)
+    optimum = min(own_score(problem, list(throttles)) for throttles in every_plan(objective))
+    for distance in (1e9, 0.3, 7e5):
+        plan = FINDER.find_path(replace(problem, distance=distance), PLENTY)
+        assert_valid(replace(problem, distance=distance), plan)
+    best = FINDER.find_path(problem, PLENTY)
+    assert best.lower_bound is not None
+    assert best.lower_bound <= optimum * (1 + 1e-12)
+    assert best.score == pytest.approx(optimum, rel=1e-12)
+
+
 WITHOUT_NUMBA = """
 import json, sys
 sys.modules["numba"] = None

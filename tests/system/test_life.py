@@ -74,6 +74,7 @@ def test_two_workers_answer_from_an_empty_data_folder(start_sequencer: StartSequ
 
 
 @pytest.mark.parametrize("workers", WORKERS)
+@pytest.mark.slow
 def test_a_server_that_was_killed_breaks_no_later_start(
     start_sequencer: StartSequencer, game_state: dict[str, Any], workers: str
 ) -> None:
@@ -124,6 +125,7 @@ def test_the_embedded_database_may_stop_and_come_back(
 
 
 @pytest.mark.parametrize("as_it_starts", [True, False])
+@pytest.mark.slow
 def test_a_terminal_that_hangs_up_leaves_nothing_behind(start_sequencer: StartSequencer, as_it_starts: bool) -> None:
     sequencer = start_sequencer(wait=not as_it_starts)
     if as_it_starts:
@@ -135,6 +137,7 @@ def test_a_terminal_that_hangs_up_leaves_nothing_behind(start_sequencer: StartSe
     assert not (sequencer.data / "postgres" / "data" / "postmaster.pid").exists()
 
 
+@pytest.mark.slow
 def test_a_change_of_the_sources_is_served_after_a_reload(
     start_sequencer: StartSequencer, no_database: dict[str, str]
 ) -> None:
@@ -255,6 +258,7 @@ class TestStartsThatFail:
         assert self.fails(tmp_path, "--env-file", "none.env") == "The env file none.env does not exist.\n"
 
     @pytest.mark.parametrize("workers", ["1", "2"])
+    @pytest.mark.slow
     def test_an_app_that_does_not_start(self, tmp_path: Path, workers: str) -> None:
         (tmp_path / "broken.py").write_text(BROKEN_APPLICATION)
         environment = clean_environment(API_SERVER_APP="broken:APP", UVICORN_WORKERS=workers, PYTHONPATH=str(tmp_path))
@@ -275,6 +279,7 @@ class TestStartsThatFail:
         assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_an_env_file_is_read_and_reaches_every_process(
     start_sequencer: StartSequencer, tmp_path: Path, no_database: dict[str, str], game_state: dict[str, Any]
 ) -> None:

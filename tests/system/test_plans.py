@@ -232,7 +232,7 @@ def slowest_liveness_in_flight(sequencer: Sequencer, game_state: dict[str, Any])
 def test_a_full_lane_refuses_at_once_and_says_when_to_come_back(
     start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
 ) -> None:
-    lane = {"SEQUENCER_LANE_WORKERS": "1", "SEQUENCER_LANE_WAITING": "1", "SEQUENCER_TIMEOUT_MS": "3000"}
+    lane = {"SEQUENCER_LANE_WORKERS": "1", "SEQUENCER_LANE_WAITING": "1", "SEQUENCER_TIMEOUT_MS": "2900"}
     sequencer = start_sequencer(**no_database, **lane)
     with ThreadPoolExecutor(6) as clients:
         plans = [clients.submit(sequencer.plan, game_state) for _ in range(6)]

@@ -71,7 +71,7 @@ def warm_up() -> None:
 def _model(problem: PlanningProblem) -> Model:
     objective = problem.objective
     low, high = objective.throttle_range
-    idle = min(max(0, low), high)
+    idle = _idle(objective)
     size = objective.max_sequence_length + 1
     return Model(
         gains=floats(size),
@@ -106,13 +106,19 @@ def _coins(objective: Objective) -> tuple[Coins, Coins]:
     Of the latter nobody knows how many are not; each unit of throttle takes its share of a coin at least.
     """
     low, high = objective.throttle_range
-    idle = min(max(0, low), high)
+    idle = _idle(objective)
     low, high = low - idle, high - idle
     unit_cost = 0.0 if idle else objective.nonzero_weight / max(-low, high, 1)
     loose = Coins(low, high, unit_cost)
     if low == 0:
         return Coins(min(1, high), high, 0.0), loose
     return Coins(low, -1 if high == 0 else high, 0.0), loose
+
+
+def _idle(objective: Objective) -> int:
+    """Return the throttle that is nearest to none."""
+    low, high = objective.throttle_range
+    return min(max(0, low), high)
 
 
 def _search(longest: int) -> Search:

@@ -57,15 +57,16 @@ def _arguments() -> argparse.Namespace:
 
 def _serve(env_file: Path | None, data: Path) -> None:
     # Imported here, because planning processes import this file again and need nothing of it.
+    from api_server.environment import load_env_file  # noqa: PLC0415
     from api_server.logging import configure_logging  # noqa: PLC0415
     from api_server.server import UvicornServerConfig, exit_on_signals, listening, serve  # noqa: PLC0415
-    from api_server.settings import Settings, get_settings, load_env_file, read_settings  # noqa: PLC0415
+    from api_server.settings import get_settings  # noqa: PLC0415
     from throttling_sequencer.app import SEQUENCER  # noqa: PLC0415
 
     exit_on_signals()
     if env_file is not None:
         load_env_file(env_file)
-    read_settings(Settings, UvicornServerConfig, *SEQUENCER.settings)
+    SEQUENCER.check_environment(UvicornServerConfig)
     configure_logging(get_settings().log_level, get_settings().log_format)
     config = UvicornServerConfig()
     with ExitStack() as started:
@@ -77,11 +78,14 @@ def _serve(env_file: Path | None, data: Path) -> None:
 
 def _start_database(data: Path, started: ExitStack) -> None:
     """Start the embedded PostgreSQL and tell every process of the service, unless a database is configured."""
-    from api_server.settings import get_settings, override_environment  # noqa: PLC0415
+    from api_server.environment import override_environment, value_of  # noqa: PLC0415
+    from api_server.settings import get_settings  # noqa: PLC0415
     from throttling_sequencer.core.database_config import PiccoloDBConfig  # noqa: PLC0415
+    from throttling_sequencer.core.settings import SequencerSettings  # noqa: PLC0415
 
     database = PiccoloDBConfig()
-    if database.host or get_settings().env_type == "production":
+    is_wanted = SequencerSettings().persistence == "piccolo" and not database.host
+    if not is_wanted or get_settings().env_type == "production":
         return
     from api_server.local.postgres import embedded_postgres  # noqa: PLC0415 - an extra that a production has not
 
@@ -92,7 +96,10 @@ def _start_database(data: Path, started: ExitStack) -> None:
             "PICCOLO_DB_PORT": str(address.port),
             "PICCOLO_DB_USER": address.user,
             "PICCOLO_DB_PASSWORD": address.password,
-        }
+            # Nobody else migrates a database that nobody else knows.
+            "PICCOLO_DB_RUN_MIGRATIONS": value_of("PICCOLO_DB_RUN_MIGRATIONS") or "true",
+        },
+        source="the embedded database",
     )
 
 

@@ -3,29 +3,30 @@
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 import structlog
 import svcs.fastapi
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
-from api_server.api.system import PUBLIC_PATHS
-from api_server.application import Application, load_application
-from api_server.checks.pipeline_builders import server_pipeline
-from api_server.database.connection import create_engine
+from api_server.api.system import LIVENESS_PATHS, PROBE_PATHS, READINESS_PATHS, system_router
+from api_server.application import GRAPHQL_PROFILE, REST_PROFILE, Application
+from api_server.draining import before_leaving
 from api_server.exception_handlers import register_exception_handlers
-from api_server.foundation import FOUNDATION
-from api_server.graphql.router import graphql_router
+from api_server.foundation import FOUNDATION, selected_application
+from api_server.graphql.router import GRAPHQL_PATH, graphql_router
 from api_server.graphql.schema import build_schema
 from api_server.identity import Authenticator, DevelopmentAuthenticator, NoProviderAuthenticator
-from api_server.logging import configure_logging
+from api_server.logging import configure_logging, setup_sqlalchemy_logging
 from api_server.middlewares import CustomAuthenticationMiddleware, LogContextMiddleware
 from api_server.processes import when_parent_ends
+from api_server.services.di import forget_application, get_engine, get_health_check_service, use_application
 from api_server.services.health_check_service import HealthCheckService
 from api_server.services.registry import ServiceRegistry
-from api_server.settings import Settings, get_settings, read_settings
+from api_server.settings import Settings, get_settings
 
 # Objects made before a young collection, young ones before a middle one, middle ones before a full one.
 _COLLECTION_THRESHOLDS = (2_000, 10, 10)
@@ -34,13 +35,14 @@ log = structlog.get_logger("api_server.app")
 
 
 def create_app(application: Application) -> FastAPI:
-    """Serve an application merged with the foundation.
+    """Serve an application merged with the foundation, by the faces that `API_SERVER_PROFILES` names.
 
     Raises SettingsError where an environment variable of either is malformed or unknown.
     """
-    read_settings(Settings, *application.settings)
+    application.check_environment()
     settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
+    setup_sqlalchemy_logging(settings.sqlalchemy_log_level)
     authenticator = _authenticator(settings)
     parts = (FOUNDATION,) if application is FOUNDATION else (FOUNDATION, application)
     errors = {error: status for part in parts for error, status in part.errors.items()}
@@ -49,17 +51,25 @@ def create_app(application: Application) -> FastAPI:
         version=application.version,
         lifespan=svcs.fastapi.lifespan(_lifespan_of(application, parts), registry=ServiceRegistry()),
         middleware=[
-            Middleware(LogContextMiddleware, quiet_paths=PUBLIC_PATHS),
-            Middleware(CustomAuthenticationMiddleware, authenticator=authenticator, public_paths=PUBLIC_PATHS),
+            Middleware(LogContextMiddleware, quiet_paths=PROBE_PATHS),
+            *_cors(settings),
+            Middleware(
+                CustomAuthenticationMiddleware,
+                authenticator=authenticator,
+                public_paths=LIVENESS_PATHS,
+                open_paths=READINESS_PATHS,
+            ),
             *application.middleware,
         ],
     )
     register_exception_handlers(app, errors)
-    for part in parts:
-        for router in part.routers():
-            app.include_router(router)
-    schema = build_schema([part.graphql() for part in parts if part.graphql], errors)
-    app.include_router(graphql_router(schema, authenticator, legacy_sockets=settings.graphql_legacy_sockets))
+    app.include_router(system_router())
+    profiles = application.active_profiles()
+    for router in _routers(parts, profiles):
+        app.include_router(router)
+    if GRAPHQL_PROFILE in profiles:
+        schema = build_schema([part.graphql() for part in parts if part.graphql], errors)
+        app.include_router(graphql_router(schema, authenticator, legacy_sockets=settings.graphql_legacy_sockets))
     return app
 
 
@@ -68,10 +78,27 @@ def create_selected_app() -> FastAPI:
     return create_app(selected_application())
 
 
-def selected_application() -> Application:
-    """Return the application that `API_SERVER_APP` names, else the foundation."""
-    path = get_settings().app
-    return load_application(path) if path else FOUNDATION
+def _routers(parts: Sequence[Application], profiles: Collection[str]) -> Iterator[APIRouter]:
+    for part in parts:
+        for name, routers in {REST_PROFILE: part.routers, **part.profiles}.items():
+            if name in profiles:
+                yield from routers()
+
+
+def _cors(settings: Settings) -> list[Middleware]:
+    """Let pages of other origins ask, where the settings name any; closed otherwise."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_credentials=settings.cors_credentials,
+            allow_methods=["*"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Correlation-ID", "X-Request-ID"],
+        )
+    ]
 
 
 def _authenticator(settings: Settings) -> Authenticator:
@@ -87,24 +114,20 @@ def _lifespan_of(
     @asynccontextmanager
     async def lifespan(app: FastAPI, registry: svcs.Registry) -> AsyncIterator[None]:
         assert isinstance(registry, ServiceRegistry)
-        registry.register_value(Application, application)
-        for part in parts:
-            part.register(registry)
         # A worker whose supervisor was killed would hold the port for ever.
         when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGTERM))
         async with AsyncExitStack() as running:
-            url = application.primary_url()
-            engine = create_engine(url) if url else None
-            if engine is not None:
+            use_application(application, registry=registry)
+            running.callback(forget_application)
+            if (engine := get_engine()) is not None:
                 running.push_async_callback(engine.dispose)
             for part in parts:
                 if part.lifespan is not None:
                     await running.enter_async_context(asynccontextmanager(part.lifespan)(app, registry))
-            stages = [stage for part in parts for stage in part.stages()]
-            pipeline = server_pipeline(engine, requires_database=application.requires_database, stages=stages)
-            health = HealthCheckService(pipeline)
-            registry.register_value(HealthCheckService, health)
+            health = get_health_check_service()
             await running.enter_async_context(health.refreshing())
+            running.enter_context(before_leaving(health.drain))
+            _tell(app, application, health)
             # What was made so far stays for good. A full collection that walked it would hold the event loop for tens
             # of milliseconds, every now and then.
             gc.collect()
@@ -114,3 +137,19 @@ def _lifespan_of(
             yield
 
     return lifespan
+
+
+def _tell(app: FastAPI, application: Application, health: HealthCheckService) -> None:
+    """Say in one line what is served, and in which state."""
+    endpoints = {"liveness": LIVENESS_PATHS[0], "readiness": READINESS_PATHS[0], "documentation": str(app.docs_url)}
+    profiles = application.active_profiles()
+    if GRAPHQL_PROFILE in profiles:
+        endpoints["graphql"] = GRAPHQL_PATH
+    log.info(
+        "service started",
+        application=application.name,
+        version=application.version,
+        state=str(health.state),
+        profiles=sorted(profiles),
+        **endpoints,
+    )

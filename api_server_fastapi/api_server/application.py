@@ -5,21 +5,27 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, TypeAlias
 
-from api_server.exceptions import StartError
-from api_server.settings import get_settings
+from api_server.exceptions import SettingsError, StartError
+from api_server.settings import Settings, get_settings, read_settings
 
 if TYPE_CHECKING:
+    import typer
     from fastapi import APIRouter, FastAPI
     from pydantic_settings import BaseSettings
     from starlette.middleware import Middleware
 
     from api_server.database.migration_backend import MigrationBackend
+    from api_server.findings import Finding
     from api_server.graphql.part import GraphQLPart
     from api_server.readiness_pipeline import ReadinessStage
     from api_server.services.registry import ServiceRegistry
 
 Lifespan: TypeAlias = "Callable[[FastAPI, ServiceRegistry], AsyncGenerator[None, None]]"
 Registration: TypeAlias = "Callable[[ServiceRegistry], None]"
+
+
+REST_PROFILE = "rest"
+GRAPHQL_PROFILE = "graphql"
 
 
 def nothing_to_register(registry: "ServiceRegistry") -> None:
@@ -30,10 +36,20 @@ def nothing_to_register(registry: "ServiceRegistry") -> None:
 class Application:
     """What a service consists of.
 
-    `routers`, `graphql`, `stages`, `migrations` and `database_url` are called when they are needed, so that a command
-    line that only administers an application imports none of its faces. `errors` maps each exception class that
-    clients may see, by its `code` and message, to the HTTP status of its problem details; every other exception is
-    masked. `migrations` are applied in this order. `database_url` is used where `API_SERVER_DATABASE_URL` is unset.
+    `routers`, `graphql`, `profiles`, `stages`, `migrations`, `commands`, `findings` and `database_url` are called when
+    they are needed, so that a command line that only administers an application imports none of its faces.
+
+    - `errors` maps each exception class that clients may see, by its `code` and message, to the HTTP status of its
+      problem details; every other exception is masked.
+    - `profiles` maps the name of a further face to its routers; `API_SERVER_PROFILES` chooses among these, `rest`
+      (which is `routers`) and `graphql`.
+    - `stages` are added to the readiness pipeline. Where `requires_database`, a failing database is an error and not
+      only a degradation.
+    - `migrations` are applied in this order.
+    - `database_url` is used where `API_SERVER_DATABASE_URL` is unset. Where neither is set and `uses_database` says
+      False, the database is not missed.
+    - `commands` maps names to what `api-server-cli` offers under them.
+    - `findings` are what `api-server-cli doctor` says of settings that contradict each other.
     """
 
     name: str
@@ -42,11 +58,15 @@ class Application:
     lifespan: "Lifespan | None" = None
     routers: "Callable[[], Sequence[APIRouter]]" = tuple
     graphql: "Callable[[], GraphQLPart] | None" = None
+    profiles: "Mapping[str, Callable[[], Sequence[APIRouter]]]" = field(default_factory=dict)
     middleware: "Sequence[Middleware]" = ()
     stages: "Callable[[], Sequence[ReadinessStage]]" = tuple
     requires_database: bool = False
+    uses_database: Callable[[], bool] = lambda: True
     migrations: "Callable[[], Sequence[MigrationBackend]]" = tuple
     database_url: Callable[[], str | None] = lambda: None
+    commands: "Callable[[], Mapping[str, typer.Typer]]" = dict
+    findings: "Callable[[], Sequence[Finding]]" = tuple
     errors: Mapping[type[Exception], int] = field(default_factory=dict)
     settings: "Sequence[type[BaseSettings]]" = ()
 
@@ -54,6 +74,21 @@ class Application:
         """Return the URL that leads straight to the primary: `API_SERVER_DATABASE_URL`, else the application's own."""
         given = get_settings().database_url
         return given.get_secret_value() if given else self.database_url()
+
+    def active_profiles(self) -> frozenset[str]:
+        """Return the names of the faces that are served. Raises SettingsError where one is unknown."""
+        known = {REST_PROFILE, GRAPHQL_PROFILE, *self.profiles}
+        chosen = frozenset(get_settings().profiles) or known
+        if unknown := sorted(chosen - known):
+            names = ", ".join(sorted(known))
+            sentence = f"API_SERVER_PROFILES names {', '.join(unknown)}, and may name {names}"
+            raise SettingsError([f"{sentence}, several separated by commas; unset: all."])
+        return frozenset(chosen)
+
+    def check_environment(self, *more: "type[BaseSettings]") -> None:
+        """Check all settings of the service at once. Raises SettingsError with a sentence for each that is wrong."""
+        read_settings(Settings, *more, *self.settings)
+        self.active_profiles()
 
 
 def load_application(path: str) -> Application:
@@ -64,7 +99,8 @@ def load_application(path: str) -> Application:
     module_name, _, attribute = path.partition(":")
     try:
         module = import_module(module_name)
-    except ModuleNotFoundError as error:
+    # Anything else is the application's own, and its traceback is for whoever writes it.
+    except (ImportError, SyntaxError) as error:
         raise StartError(f"API_SERVER_APP names {path}, whose import fails: {error}.") from error
     application = getattr(module, attribute, None)
     if not isinstance(application, Application):

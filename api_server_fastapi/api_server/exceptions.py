@@ -14,6 +14,17 @@ class NotAuthenticatedError(Exception):
         self.reason = reason
 
 
+class InvalidQueryError(Exception):
+    """A query parameter that may not stand where it stands."""
+
+    code: ClassVar[str] = "INVALID_VALUE"
+
+    def __init__(self, field: str, rule: str) -> None:
+        super().__init__(f"{field} {rule}")
+        self.field = field
+        self.rule = rule
+
+
 class StartError(Exception):
     """The program cannot start; the message says in sentences what to change."""
 

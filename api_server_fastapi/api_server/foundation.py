@@ -1,22 +1,14 @@
 """The foundation is itself an application: what every service has before it adds anything."""
 
-from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from api_server.application import Application
-from api_server.exceptions import NotAuthenticatedError
+from api_server.application import Application, load_application
+from api_server.exceptions import InvalidQueryError, NotAuthenticatedError
+from api_server.settings import get_settings
 
 if TYPE_CHECKING:
-    from fastapi import APIRouter
-
     from api_server.graphql.part import GraphQLPart
-
-
-def _routers() -> "Sequence[APIRouter]":
-    from api_server.api.system import system_router  # noqa: PLC0415 - a command line needs no face
-
-    return (system_router(),)
 
 
 def _graphql() -> "GraphQLPart":
@@ -28,8 +20,13 @@ def _graphql() -> "GraphQLPart":
 FOUNDATION = Application(
     name="api_server",
     version=version("api-server"),
-    routers=_routers,
     graphql=_graphql,
     requires_database=True,
-    errors={NotAuthenticatedError: 401},
+    errors={InvalidQueryError: 422, NotAuthenticatedError: 401},
 )
+
+
+def selected_application() -> Application:
+    """Return the application that `API_SERVER_APP` names, else the foundation."""
+    path = get_settings().app
+    return load_application(path) if path else FOUNDATION

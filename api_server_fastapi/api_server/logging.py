@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TextIO
 import structlog
 from loguru import logger as loguru_logger
 
+from api_server.settings import LogLevel
+
 if TYPE_CHECKING:
     from loguru import Record
 
-LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogFormat = Literal["auto", "json", "console"]
 
 # Loggers that would say several things a second at the level of the service.
-_QUIET_LOGGERS = ("asyncio", "httpcore", "httpx", "psycopg", "svcs", "watchfiles")
+_QUIET_LOGGERS = (
+    *("alembic", "asyncio", "httpcore", "httpcore2", "httpx", "httpx2", "multipart", "numba", "piccolo", "psycopg"),
+    *("svcs", "urllib3", "watchfiles", "websockets"),
+)
+_SQLALCHEMY_LOGGERS = ("sqlalchemy.dialects", "sqlalchemy.engine", "sqlalchemy.orm", "sqlalchemy.pool")
 
 
 def configure_logging(level: LogLevel = "INFO", log_format: LogFormat = "auto", stream: TextIO | None = None) -> None:
@@ -48,6 +53,15 @@ def configure_logging(level: LogLevel = "INFO", log_format: LogFormat = "auto", 
     for name in _QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("uvicorn.error").addFilter(_about_sockets)
+
+
+def setup_sqlalchemy_logging(level: LogLevel = "WARNING") -> None:
+    """Write SQLAlchemy's lines from this level on: `INFO` has every statement, `DEBUG` its rows.
+
+    The engine hides the parameters of statements all the same.
+    """
+    for name in _SQLALCHEMY_LOGGERS:
+        logging.getLogger(name).setLevel(level)
 
 
 # What uvicorn says of sockets: how its lines end, and what it takes for an exception of its own.

@@ -57,7 +57,8 @@ def listening(config: UvicornServerConfig) -> Iterator[socket.socket]:
     Raises StartError where the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    with socket.socket(family) as listener:
+    # By name: asyncio lets small answers go at once only on a socket that says that it is TCP's.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((config.host, config.port))

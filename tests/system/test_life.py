@@ -164,6 +164,7 @@ def test_plans_go_on_without_the_database_and_readiness_says_so(
         PICCOLO_DB_PORT=str(address.port),
         PICCOLO_DB_PASSWORD=address.password,
         PICCOLO_DB_DATABASE=address.database,
+        PICCOLO_DB_RUN_MIGRATIONS="true",
         SEQUENCER_TIMEOUT_MS="50",
     )
 

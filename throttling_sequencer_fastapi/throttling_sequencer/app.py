@@ -14,7 +14,9 @@ from throttling_sequencer.domain.errors import InvalidValueError, StorageUnavail
 
 if TYPE_CHECKING:
     from api_server.database.migration_backend import MigrationBackend
+    from api_server.findings import Finding
     from api_server.graphql.part import GraphQLPart
+    from api_server.readiness_pipeline import ReadinessStage
     from api_server.services.registry import ServiceRegistry
     from fastapi import APIRouter, FastAPI
 
@@ -37,13 +39,33 @@ def _graphql() -> "GraphQLPart":
     return SEQUENCER_PART
 
 
+def _uses_database() -> bool:
+    return SequencerSettings().persistence == "piccolo"
+
+
+def _database_url() -> str | None:
+    return PiccoloDBConfig().url if _uses_database() else None
+
+
 def _migrations() -> "Sequence[MigrationBackend]":
     from throttling_sequencer.infrastructure.db.piccolo_migrations import (  # noqa: PLC0415 - few commands migrate
         PiccoloMigrations,
     )
 
     url = SEQUENCER.primary_url()
-    return (PiccoloMigrations(url),) if url else ()
+    return (PiccoloMigrations(url),) if url and _uses_database() else ()
+
+
+def _stages() -> "Sequence[ReadinessStage]":
+    from throttling_sequencer.di.readiness import readiness_stages  # noqa: PLC0415 - few commands check
+
+    return readiness_stages()
+
+
+def _findings() -> "Sequence[Finding]":
+    from throttling_sequencer.di.findings import findings  # noqa: PLC0415 - one command asks
+
+    return findings()
 
 
 SEQUENCER = Application(
@@ -53,8 +75,11 @@ SEQUENCER = Application(
     lifespan=_lifespan,
     routers=_routers,
     graphql=_graphql,
+    stages=_stages,
     migrations=_migrations,
-    database_url=lambda: PiccoloDBConfig().url,
+    uses_database=_uses_database,
+    database_url=_database_url,
+    findings=_findings,
     errors={
         InvalidValueError: 422,
         LaneFullError: 503,

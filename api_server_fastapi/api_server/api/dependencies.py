@@ -8,11 +8,20 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from svcs.fastapi import get_registry
 
+from api_server.services.registry import ServiceRegistry
+
 
 async def request_container(connection: HTTPConnection) -> AsyncIterator[svcs.Container]:
     """Open the container of one request or socket, and close it afterwards."""
     async with svcs.Container(get_registry(connection.app)) as container:
         yield container
+
+
+def service_registry(connection: HTTPConnection) -> ServiceRegistry:
+    """Give the process's registry, whose `get` returns what `get_x_service()` does."""
+    registry = get_registry(connection.app)
+    assert isinstance(registry, ServiceRegistry)
+    return registry
 
 
 def provide(service_type: type) -> Any:  # noqa: ANN401 - what Depends returns

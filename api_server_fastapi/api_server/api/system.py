@@ -1,24 +1,32 @@
 """Liveness, the readiness report and the version."""
 
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from api_server.api.dependencies import provide
 from api_server.application import Application
+from api_server.exceptions import InvalidQueryError
+from api_server.identity import Principal
 from api_server.readiness_pipeline import CheckStatus, ReadinessState
 from api_server.services.health_check_service import HealthCheckService
 
 LIVENESS_PATHS = ("/livez", "/ping")
-READINESS_PATHS = ("/readyz", "/api/v1/health")
-PUBLIC_PATHS = (*LIVENESS_PATHS, *READINESS_PATHS)
+READINESS_PATHS = ("/readyz", "/health-check", "/api/v1/health")
+PROBE_PATHS = (*LIVENESS_PATHS, *READINESS_PATHS)
+
+DETAILS_SCOPE = "readiness:details"
+
+_NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 class Liveness(BaseModel):
     """The process runs and its event loop turns."""
 
-    status: str = "alive"
+    status: Literal["alive"]
 
 
 class CheckDto(BaseModel):
@@ -27,7 +35,10 @@ class CheckDto(BaseModel):
     name: str
     status: CheckStatus
     message: str
+    is_critical: bool
+    checked_at: datetime = Field(description="when it was answered; a `run_once` check keeps its success")
     duration_ms: float
+    details: dict[str, Any] | None = Field(default=None, description=f"only for who has the scope `{DETAILS_SCOPE}`")
 
 
 class StageDto(BaseModel):
@@ -35,15 +46,19 @@ class StageDto(BaseModel):
 
     name: str
     is_critical: bool
+    duration_ms: float
     checks: list[CheckDto]
 
 
 class ReadinessDto(BaseModel):
     """Whether the service can do its work, as of `age_s` seconds ago."""
 
+    is_ready: bool = Field(description="whether requests should be sent here; the status is 200 if so, else 503")
     state: ReadinessState
     is_stale: bool = Field(description="the report is too old to be believed")
-    age_s: float
+    is_draining: bool = Field(description="the process is about to leave")
+    age_s: float | None
+    duration_ms: float | None
     stages: list[StageDto]
 
 
@@ -54,36 +69,50 @@ class Version(BaseModel):
     version: str
 
 
-async def liveness() -> Liveness:
+Health = Annotated[HealthCheckService, provide(HealthCheckService)]
+
+
+async def liveness(response: Response) -> Liveness:
     """Answer that the process is alive, without looking at anything else."""
-    return Liveness()
+    response.headers.update(_NOT_KEPT)
+    return Liveness(status="alive")
 
 
-async def readiness(
-    response: Response, service: Annotated[HealthCheckService, provide(HealthCheckService)]
-) -> ReadinessDto:
-    """Report the newest readiness: 503 where a critical stage failed or the report is stale, else 200."""
-    report = service.report
-    if report.state is ReadinessState.ERROR or service.is_stale:
-        response.status_code = 503
-    return ReadinessDto(
-        state=report.state,
-        is_stale=service.is_stale,
-        age_s=round(service.age, 3),
-        stages=[
-            StageDto(
-                name=stage.name,
-                is_critical=stage.is_critical,
-                checks=[
-                    CheckDto(
-                        name=result.name, status=result.status, message=result.message, duration_ms=result.duration_ms
-                    )
-                    for result in stage.results
-                ],
-            )
-            for stage in report.stages
-        ],
-    )
+def _may_see_details(request: Request) -> bool:
+    principal: Principal | None = getattr(request.state, "principal", None)
+    return principal is not None and principal.has_scope(DETAILS_SCOPE)
+
+
+MaySeeDetails = Annotated[bool, Depends(_may_see_details)]
+
+
+async def readiness(request: Request, response: Response, health: Health, with_details: MaySeeDetails) -> Any:  # noqa: ANN401 - ReadinessDto describes it
+    """Report the newest readiness: 503 on error, while draining or where the report is stale, else 200.
+
+    It is answered from a report that is kept fresh: asking runs no check.
+    """
+    if "force_rerun" in request.query_params:
+        raise InvalidQueryError("force_rerun", "is for POST, with an identity")
+    return _report(response, health, with_details=with_details)
+
+
+async def checked_readiness(
+    response: Response,
+    health: Health,
+    with_details: MaySeeDetails,
+    *,
+    force_rerun: Annotated[bool, Query(description="run the checks now, those too that run once")] = False,
+) -> Any:  # noqa: ANN401 - ReadinessDto describes it
+    """Report the readiness; with `force_rerun`, after the checks have run now. Who asks meanwhile shares the run."""
+    if force_rerun:
+        await health.refresh(force_rerun=True)
+    return _report(response, health, with_details=with_details)
+
+
+def _report(response: Response, health: HealthCheckService, *, with_details: bool) -> Mapping[str, object]:
+    response.status_code = 200 if health.is_ready else 503
+    response.headers.update(_NOT_KEPT)
+    return health.as_json(with_details=with_details)
 
 
 async def version(application: Annotated[Application, provide(Application)]) -> Version:
@@ -95,14 +124,27 @@ def system_router() -> APIRouter:
     """Route the system endpoints under all of their names."""
     router = APIRouter(tags=["system"])
     for path in LIVENESS_PATHS:
-        router.add_api_route(path, liveness, methods=["GET", "HEAD"], operation_id=f"liveness_{path.strip('/')}")
+        for method in ("GET", "HEAD"):
+            router.add_api_route(path, liveness, response_model=Liveness, **_operation(path, method, liveness))
     for path in READINESS_PATHS:
-        router.add_api_route(
-            path,
-            readiness,
-            methods=["GET", "HEAD"],
-            operation_id=f"readiness_{path.strip('/').replace('/', '_')}",
-            responses={503: {"model": ReadinessDto, "description": "Not ready"}},
-        )
+        for method, endpoint in (("GET", readiness), ("HEAD", readiness), ("POST", checked_readiness)):
+            router.add_api_route(
+                path,
+                endpoint,
+                response_model=ReadinessDto,
+                response_model_exclude_unset=True,
+                responses={503: {"model": ReadinessDto, "description": "Not ready: error, draining or stale"}},
+                **_operation(path, method, endpoint),
+            )
     router.add_api_route("/version", version, methods=["GET"])
     return router
+
+
+def _operation(path: str, method: str, endpoint: Callable[..., object]) -> dict[str, Any]:
+    """Give each method under each path an operation id of its own; HEAD, which goes without saying, has none."""
+    slug = path.strip("/").replace("/", "_").replace("-", "_")
+    return {
+        "methods": [method],
+        "operation_id": f"{endpoint.__name__}_{slug}",
+        "include_in_schema": method != "HEAD",
+    }

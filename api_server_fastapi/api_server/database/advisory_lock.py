@@ -59,6 +59,11 @@ class AdvisoryLock(StrEnum):
     MIGRATION = "api_server.migration"
 
 
+def lock_key(lock: str) -> int:
+    """Hash a name to the signed 64 bits that PostgreSQL knows a lock by; the same in every process and release."""
+    return int.from_bytes(hashlib.sha256(lock.encode()).digest()[:8], "big", signed=True)
+
+
 class AdvisoryLockError(Exception):
     """A lock cannot be had or kept; the message says why, in a sentence."""
 
@@ -141,7 +146,7 @@ class _Session:
 
     def __init__(self, lock: str, connection: AsyncConnection[tuple[Any, ...]]) -> None:
         self._lock = lock
-        self._key = _key(lock)
+        self._key = lock_key(lock)
         self._connection = connection
 
     async def prepare(self) -> None:
@@ -226,11 +231,6 @@ def _conninfo(url: str | None) -> str:
         parameters: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(libpq_url(url))}
         return make_conninfo(**parameters)
     raise AdvisoryLockError("The database's URL cannot be read.")
-
-
-def _key(lock: str) -> int:
-    """Hash a name to the signed 64 bits that PostgreSQL knows a lock by; the same in every process and release."""
-    return int.from_bytes(hashlib.sha256(lock.encode()).digest()[:8], "big", signed=True)
 
 
 def _unusable(lock: str, error: psycopg.Error) -> AdvisoryLockError:

@@ -19,5 +19,12 @@ def create_engine(database_url: str) -> AsyncEngine:
         return await AsyncConnection.connect(conninfo, connect_timeout=_CONNECT_TIMEOUT_S)
 
     return create_async_engine(
-        "postgresql+psycopg://", async_creator=connect, pool_size=2, max_overflow=3, pool_pre_ping=True, pool_timeout=2
+        "postgresql+psycopg://",
+        async_creator=connect,
+        pool_size=2,
+        max_overflow=3,
+        pool_pre_ping=True,
+        pool_timeout=2,
+        # Errors and the log would show what somebody stores.
+        hide_parameters=True,
     )

@@ -12,11 +12,15 @@ log = structlog.get_logger("api_server.database.migration_backend")
 
 
 class MigrationBackend(Protocol):
-    """The migrations of one schema. Neither method takes a lock, and neither may run beside another's `upgrade`."""
+    """The migrations of one schema. No method takes a lock, and none may run beside another's `upgrade`."""
 
     @property
     def name(self) -> str:
         """What the backend is called in logs and errors."""
+        ...
+
+    async def applied(self) -> list[str]:
+        """Return the names of the migrations that are applied, oldest first; change nothing."""
         ...
 
     async def pending(self) -> list[str]:
@@ -29,10 +33,14 @@ class MigrationBackend(Protocol):
 
 
 class MigrationError(Exception):
-    """A backend's migrations cannot be read or applied; those that were applied before stay."""
+    """A backend's migrations cannot be read or applied; those that were applied before stay.
 
-    def __init__(self, backend: str, reason: Exception) -> None:
-        super().__init__(f"The {backend} migrations failed: {' '.join(str(reason).split()) or type(reason).__name__}")
+    An error that has a `reason` keeps from clients what an operator is to know.
+    """
+
+    def __init__(self, backend: str, error: Exception) -> None:
+        reason = " ".join(str(getattr(error, "reason", error)).split()) or type(error).__name__
+        super().__init__(f"The {backend} migrations failed: {reason}")
         self.backend = backend
 
 
@@ -45,7 +53,7 @@ async def upgrade_all(
     nothing left to do. Where nothing is pending, no lock is taken. `url` leads straight to the primary, by default
     `API_SERVER_DATABASE_URL`. Raises MigrationError, and what `advisory_lock` raises.
     """
-    if not any([await _pending(backend) for backend in backends]):
+    if not await pending_migrations(backends):
         return {}
     applied = {}
     async with advisory_lock_async(AdvisoryLock.MIGRATION, url, timeout=lock_timeout):
@@ -57,6 +65,21 @@ async def upgrade_all(
                 applied[backend.name] = migrations
                 log.info("migrations applied", backend=backend.name, migrations=migrations)
     return applied
+
+
+async def pending_migrations(backends: Sequence[MigrationBackend]) -> Mapping[str, list[str]]:
+    """Return what is not applied yet by the backend's name, without the backends that are up to date.
+
+    Raises MigrationError.
+    """
+    pending = {backend.name: await _pending(backend) for backend in backends}
+    return {name: migrations for name, migrations in pending.items() if migrations}
+
+
+async def applied_migrations(backend: MigrationBackend) -> list[str]:
+    """Return what is applied, oldest first. Raises MigrationError."""
+    with _failing_by_name(backend):
+        return await backend.applied()
 
 
 async def _pending(backend: MigrationBackend) -> list[str]:

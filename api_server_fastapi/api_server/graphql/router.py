@@ -32,6 +32,8 @@ from api_server.leaving import UnlessClientLeaves
 from api_server.problem_details import UNSUPPORTED_TYPE
 from api_server.services.registry import ServiceRegistry
 
+GRAPHQL_PATH = "/graphql"
+
 
 def graphql_router(
     schema: CodedErrorSchema, authenticator: Authenticator, *, legacy_sockets: bool = True
@@ -53,7 +55,7 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
     def __init__(self, schema: CodedErrorSchema, authenticator: Authenticator, protocols: Sequence[str]) -> None:
         super().__init__(
             schema,
-            path="/graphql",
+            path=GRAPHQL_PATH,
             context_getter=_context,
             subscription_protocols=protocols,
             connection_init_wait_timeout=timedelta(seconds=INIT_TIMEOUT_S),

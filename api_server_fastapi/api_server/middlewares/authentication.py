@@ -15,18 +15,25 @@ from api_server.problem_details import problem_response
 class CustomAuthenticationMiddleware:
     """Puts the principal into `scope["state"]["principal"]`, and into the log's context as `user_id`.
 
-    An HTTP request that is not accepted is answered 401, except for a GET or HEAD of a path in `public_paths`. A
-    socket is never refused here, where a browser could not see why: its principal is None, and whoever speaks its
-    protocol refuses it.
+    An HTTP request that is not accepted is answered 401. For a GET or HEAD of a path in `public_paths` nobody is asked;
+    of one in `open_paths`, which anybody may read, the principal is None where nobody is accepted. A socket is never
+    refused here, where a browser could not see why: its principal is None, and whoever speaks its protocol refuses it.
     """
 
-    def __init__(self, app: ASGIApp, authenticator: Authenticator, public_paths: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        authenticator: Authenticator,
+        public_paths: Collection[str] = (),
+        open_paths: Collection[str] = (),
+    ) -> None:
         self.app = app
         self.authenticator = authenticator
         self.public_paths = frozenset(public_paths)
+        self.open_paths = frozenset(open_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket") or self._is_public(scope):
+        if scope["type"] not in ("http", "websocket") or _reads_one_of(self.public_paths, scope):
             await self.app(scope, receive, send)
             return
         principal: Principal | None = None
@@ -35,15 +42,16 @@ class CustomAuthenticationMiddleware:
             principal = await self.authenticator.authenticate(credentials)
             structlog.contextvars.bind_contextvars(user_id=principal.user_id)
         except NotAuthenticatedError as error:
-            if scope["type"] == "http":
+            if scope["type"] == "http" and not _reads_one_of(self.open_paths, scope):
                 await self._refuse(error)(scope, receive, send)
                 return
         scope.setdefault("state", {})["principal"] = principal
         await self.app(scope, receive, send)
 
-    def _is_public(self, scope: Scope) -> bool:
-        return scope.get("method") in ("GET", "HEAD") and route_path(scope) in self.public_paths
-
     def _refuse(self, error: NotAuthenticatedError) -> ASGIApp:
         headers = {"WWW-Authenticate": self.authenticator.challenge}
         return problem_response(401, error.reason, code=error.code, headers=headers)
+
+
+def _reads_one_of(paths: Collection[str], scope: Scope) -> bool:
+    return scope.get("method") in ("GET", "HEAD") and route_path(scope) in paths

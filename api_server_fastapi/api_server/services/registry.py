@@ -1,7 +1,9 @@
 """The one container technology: a svcs registry that knows singletons and can be asked without a request."""
 
+import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import svcs
@@ -16,14 +18,19 @@ class ServiceRegistry(svcs.Registry):
         super().__init__()
         self._process_container = svcs.Container(self)
         self._building = threading.RLock()
+        self._cached: list[Callable[[], object]] = []
 
     def register_singleton(
         self, service_type: type[T], factory: Callable[..., T], *, ping: Callable[..., Any] | None = None
     ) -> None:
         """Register a factory that runs at most once per registry, on first use; every container gets its one result.
 
-        The factory may take a `svcs.Container` as its first argument, and then gets the process's.
+        The factory may take a `svcs.Container` as its first argument, and then gets the process's. It may also be a
+        getter that caches its result (`functools.lru_cache`): whoever calls it gets the same object, until the registry
+        closes.
         """
+        if (cache_clear := getattr(factory, "cache_clear", None)) is not None:
+            self._cached.append(cache_clear)
         own_type: type[T] = type(f"{service_type.__name__}Singleton", (), {})
         self.register_factory(own_type, factory)
 
@@ -38,10 +45,30 @@ class ServiceRegistry(svcs.Registry):
         with self._building:
             return self._process_container.get(service_type)
 
+    def pings(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """Return a function for each service that was registered with a `ping`, by the name of its type."""
+        with svcs.Container(self) as container:
+            return {ping.name.rpartition(".")[2]: partial(self._ping, ping.name) for ping in container.get_pings()}
+
+    async def _ping(self, name: str) -> None:
+        async with svcs.Container(self) as container:
+            (ping,) = [ping for ping in container.get_pings() if ping.name == name]
+            if ping.is_async:
+                await ping.aping()
+            else:
+                # It may do as it likes there.
+                await asyncio.to_thread(ping.ping)
+
     def close(self) -> None:
         self._process_container.close()
+        self._forget_cached()
         super().close()
 
     async def aclose(self) -> None:
         await self._process_container.aclose()
+        self._forget_cached()
         await super().aclose()
+
+    def _forget_cached(self) -> None:
+        for cache_clear in self._cached:
+            cache_clear()

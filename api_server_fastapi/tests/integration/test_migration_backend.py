@@ -13,7 +13,12 @@ import psycopg
 import pytest
 from api_server.database import AdvisoryLock, advisory_lock
 from api_server.database.advisory_lock import AdvisoryLockError, LockTimeoutError, try_advisory_lock_async
-from api_server.database.migration_backend import MigrationBackend, MigrationError, upgrade_all
+from api_server.database.migration_backend import (
+    MigrationBackend,
+    MigrationError,
+    applied_migrations,
+    upgrade_all,
+)
 from api_server.local.postgres import PostgresAddress
 from fresh_database import fresh_database
 from numbered_migrations import NumberedMigrations
@@ -36,6 +41,11 @@ class ScriptedMigrations:
     answers: list[list[str]]
     error: Exception | None = None
     upgraded: list[str] = field(default_factory=list)
+
+    async def applied(self) -> list[str]:
+        if self.error is not None:
+            raise self.error
+        return [*self.upgraded]
 
     async def pending(self) -> list[str]:
         return self.answers.pop(0)
@@ -108,6 +118,15 @@ async def test_a_failure_names_its_backend_frees_the_lock_and_stops_the_rest(url
     assert await NumberedMigrations(url).pending() == []
     async with try_advisory_lock_async(AdvisoryLock.MIGRATION, url) as held:
         assert held
+
+
+async def test_what_is_applied_is_told_and_a_failure_names_its_backend(url: str) -> None:
+    backend = NumberedMigrations(url)
+    assert await applied_migrations(backend) == []
+    await upgrade_all([backend], url)
+    assert await applied_migrations(backend) == ["0001"]
+    with pytest.raises(MigrationError, match=r"^The failing migrations failed: no table$"):
+        await applied_migrations(ScriptedMigrations("failing", [], error=ValueError("no table")))
 
 
 async def test_a_database_that_is_away_is_told_by_the_backend(unused_tcp_port: int) -> None:

@@ -10,7 +10,12 @@ from typing import Any
 import loguru
 import pytest
 import structlog
-from api_server.logging import LogLevel, configure_logging
+from api_server.database.connection import create_engine
+from api_server.local.postgres import PostgresAddress
+from api_server.logging import configure_logging, setup_sqlalchemy_logging
+from api_server.settings import LogLevel
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 
 class Terminal(io.StringIO):
@@ -105,3 +110,38 @@ def test_the_default_stream_is_stderr(capsys: pytest.CaptureFixture[str]) -> Non
     configure_logging("INFO", "json", sys.stderr)
     structlog.get_logger().info("happened")
     assert "happened" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["watchfiles.main", "asyncio", "httpx2", "svcs", "urllib3.connectionpool"])
+def test_libraries_that_say_much_are_heard_when_something_is_wrong(name: str) -> None:
+    stream = configured("DEBUG")
+    logging.getLogger(name).info("looking around")
+    logging.getLogger(name).warning("found something")
+    assert [line["event"] for line in lines(stream)] == ["found something"]
+
+
+@pytest.mark.parametrize(
+    ("level", "heard"), [("WARNING", []), ("INFO", ["SELECT 1"]), ("DEBUG", ["SELECT 1", "Row (1,)"])]
+)
+def test_sqlalchemy_has_a_level_of_its_own(level: LogLevel, heard: list[str]) -> None:
+    stream = configured("DEBUG")
+    setup_sqlalchemy_logging(level)
+    engine = logging.getLogger("sqlalchemy.engine.Engine")
+    engine.info("SELECT 1")
+    engine.debug("Row (1,)")
+    assert [line["event"] for line in lines(stream)] == heard
+    setup_sqlalchemy_logging()
+
+
+async def test_statements_are_written_without_what_somebody_stores(postgres: PostgresAddress) -> None:
+    stream = configured("DEBUG")
+    setup_sqlalchemy_logging("DEBUG")
+    engine = create_engine(postgres.url)
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT length(CAST(:stored AS text))"), {"stored": "hush-hush"})
+        with pytest.raises(ProgrammingError) as raised:
+            await connection.execute(text("SELECT 1 FROM nowhere WHERE x = :stored"), {"stored": "hush-hush"})
+    await engine.dispose()
+    setup_sqlalchemy_logging()
+    assert "FROM nowhere" in stream.getvalue()
+    assert "hush-hush" not in stream.getvalue() + str(raised.value)

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from api_server.environment import load_env_file, override_environment, source_of, value_of
 from api_server.exceptions import SettingsError, StartError
 from api_server.server import UvicornServerConfig
-from api_server.settings import Settings, load_env_file, override_environment, read_settings
+from api_server.settings import Settings, read_settings
 from pydantic import ValidationError
 
 
@@ -84,8 +85,26 @@ def test_settings_are_frozen() -> None:
             "1",
             (
                 "api_server_debug is not a variable of this service; API_SERVER_* may be API_SERVER_APP, "
-                "API_SERVER_DATABASE_URL, API_SERVER_GRAPHQL_LEGACY_SOCKETS, API_SERVER_LOG_FORMAT, "
-                "API_SERVER_LOG_LEVEL."
+                "API_SERVER_CORS_CREDENTIALS, API_SERVER_CORS_ORIGINS, API_SERVER_DATABASE_URL, "
+                "API_SERVER_GRAPHQL_LEGACY_SOCKETS, API_SERVER_LOG_FORMAT, API_SERVER_LOG_LEVEL, "
+                "API_SERVER_PROFILES, API_SERVER_READINESS_FAILURES, API_SERVER_READINESS_PERIOD_S, "
+                "API_SERVER_READINESS_SUCCESSES, API_SERVER_SQLALCHEMY_LOG_LEVEL."
+            ),
+        ),
+        (
+            "API_SERVER_READINESS_PERIOD_S",
+            "60",
+            (
+                "API_SERVER_READINESS_PERIOD_S is '60', and should be less than or equal to 10: seconds from one "
+                "readiness report to the next; 1 while something fails."
+            ),
+        ),
+        (
+            "API_SERVER_CORS_ORIGINS",
+            "https://a.example/path",
+            (
+                "API_SERVER_CORS_ORIGINS is 'https://a.example/path', and may be: origins whose pages may ask, "
+                "separated by commas, or `*`; unset: none."
             ),
         ),
     ],
@@ -161,3 +180,31 @@ def test_a_flag_replaces_a_variable_whatever_its_case(monkeypatch: pytest.Monkey
     override_environment({"UVICORN_PORT": "7003"})
     assert UvicornServerConfig().port == 7003
     assert "uvicorn_port" not in os.environ
+
+
+def test_credentials_of_every_page_of_the_web_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_SERVER_CORS_ORIGINS", "https://a.example, *")
+    read_settings(Settings)
+    monkeypatch.setenv("API_SERVER_CORS_CREDENTIALS", "true")
+    with pytest.raises(SettingsError, match="API_SERVER_CORS_CREDENTIALS should not be true where"):
+        read_settings(Settings)
+    monkeypatch.setenv("API_SERVER_CORS_ORIGINS", "https://a.example,http://localhost:5173")
+    read_settings(Settings)
+    assert Settings().cors_origins == ("https://a.example", "http://localhost:5173")
+
+
+class TestSources:
+    """Where the value of a variable comes from."""
+
+    def test_an_unset_variable_has_none(self) -> None:
+        assert source_of("API_SERVER_APP") is None
+
+    def test_the_environment_a_file_and_a_flag_are_told_apart(self, tmp_path: Path) -> None:
+        file = tmp_path / "my.env"
+        file.write_text("UVICORN_PORT=1\nuvicorn_workers=2\n")
+        os.environ |= {"uvicorn_port": "3"}
+        load_env_file(file)
+        override_environment({"UVICORN_HOST": "::1"}, source="--host")
+        assert (value_of("UVICORN_PORT"), source_of("UVICORN_PORT")) == ("3", "environment")
+        assert (value_of("UVICORN_WORKERS"), source_of("UVICORN_WORKERS")) == ("2", str(file))
+        assert source_of("UVICORN_HOST") == "--host"

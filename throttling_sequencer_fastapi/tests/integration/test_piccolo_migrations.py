@@ -64,6 +64,12 @@ def database(request: pytest.FixtureRequest) -> Iterator[PostgresAddress]:
 
 
 @pytest.fixture
+def other_database(postgres: PostgresAddress) -> Iterator[PostgresAddress]:
+    with fresh_database(postgres) as address:
+        yield address
+
+
+@pytest.fixture
 def url(postgres: PostgresAddress) -> Iterator[str]:
     with fresh_database(postgres) as address:
         yield address.url
@@ -115,12 +121,13 @@ def test_of_two_processes_at_once_one_migrates(database: PostgresAddress) -> Non
     assert rows(database.url, "SELECT count(*) FROM throttling_sequencer.migration") == [(2,)]
 
 
-async def test_the_table_has_the_columns_of_its_class(database: PostgresAddress, postgres: PostgresAddress) -> None:
+async def test_the_table_has_the_columns_of_its_class(
+    database: PostgresAddress, other_database: PostgresAddress
+) -> None:
     await PiccoloMigrations(database.url).upgrade()
-    with fresh_database(postgres) as made_of_the_class:
-        async with pool_on(made_of_the_class):
-            await GqlRequestInfo.create_table()
-        assert rows(database.url, COLUMNS) == rows(made_of_the_class.url, COLUMNS) != []
+    async with pool_on(other_database):
+        await GqlRequestInfo.create_table()
+    assert rows(database.url, COLUMNS) == rows(other_database.url, COLUMNS) != []
 
 
 async def test_piccolo_itself_finds_no_difference() -> None:
@@ -274,13 +281,12 @@ async def test_a_migration_gives_up_on_a_table_that_is_in_use(url: str, add_migr
     await PiccoloMigrations(url).upgrade()
 
 
-async def test_the_pool_plays_no_part(url: str, postgres: PostgresAddress) -> None:
-    with fresh_database(postgres) as other:
-        async with pool_on(other):
-            await PiccoloMigrations(url).upgrade()
-            assert DB.pool is not None
-            assert DB.pool.get_size() == 0
-        assert relations(other.url) == set()
+async def test_the_pool_plays_no_part(url: str, other_database: PostgresAddress) -> None:
+    async with pool_on(other_database):
+        await PiccoloMigrations(url).upgrade()
+        assert DB.pool is not None
+        assert DB.pool.get_size() == 0
+    assert relations(other_database.url) == set()
     assert "throttling_sequencer.gql_request_info" in relations(url)
 
 

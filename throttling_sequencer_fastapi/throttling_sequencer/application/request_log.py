@@ -46,7 +46,7 @@ class RecordGqlRequest:
     """Records requests through a bounded queue, which one task writes to the repository in batches.
 
     What waits is written when the storage can be used again, each request once; what does not fit into the queue
-    meanwhile is dropped and counted in `dropped`.
+    meanwhile is dropped and counted in `dropped`; `is_interrupted` says that the storage cannot be used just now.
     """
 
     def __init__(self, repository: AsyncGqlRequestRepository, events: RequestLogEvents, capacity: int = 10_000) -> None:
@@ -57,7 +57,14 @@ class RecordGqlRequest:
         self._has_work = asyncio.Event()
         self._is_ending = asyncio.Event()
         self._is_dropping = False
+        self.is_writing = False
+        self.is_interrupted = False
         self.dropped = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait to be written."""
+        return len(self._waiting)
 
     def record(self, request: GqlRequest) -> None:
         """Take a request down; returns at once and never raises."""
@@ -74,9 +81,11 @@ class RecordGqlRequest:
     async def writing(self) -> AsyncIterator[None]:
         """Write what is recorded for as long as the context lasts, and what still waits at its end."""
         task = asyncio.create_task(self._write_for_ever(), name="request log writer")
+        self.is_writing = True
         try:
             yield
         finally:
+            self.is_writing = False
             self._is_ending.set()
             self._has_work.set()
             with suppress(TimeoutError):
@@ -103,19 +112,19 @@ class RecordGqlRequest:
 
     async def _write_until_kept(self, batch: list[GqlRequest]) -> None:
         pause, longest = _RETRY_S
-        is_interrupted = False
         while True:
             try:
                 await self._write(batch)
             except StorageUnavailableError as error:
-                if not is_interrupted:
-                    is_interrupted = True
+                if not self.is_interrupted:
+                    self.is_interrupted = True
                     self._events.interrupted(error.reason)
                 # Spread, so that the processes of a service do not come back all at once.
                 await asyncio.sleep(random.uniform(pause / 2, pause))
                 pause = min(2 * pause, longest)
             else:
-                if is_interrupted:
+                if self.is_interrupted:
+                    self.is_interrupted = False
                     self._events.resumed(self.dropped)
                 return
 

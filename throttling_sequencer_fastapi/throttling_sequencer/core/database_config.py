@@ -1,16 +1,11 @@
 """`PICCOLO_DB_*`: the sequencer's database."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 from urllib.parse import quote
 
-from api_server.settings import is_production, settings_config
+from api_server.settings import comma_separated, is_production, settings_config
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode
-
-
-def _comma_separated(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
-
 
 Host = Annotated[str, StringConstraints(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
@@ -21,10 +16,10 @@ class PiccoloDBConfig(BaseSettings):
 
     model_config = settings_config("PICCOLO_DB_")
 
-    host: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    host: Annotated[tuple[Host, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
         default=(), description="host, or several separated by commas; unset: no database"
     )
-    port: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_comma_separated)] = Field(
+    port: Annotated[tuple[Port, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
         default=(5432,), description="port (1 to 65535), or one for each host separated by commas"
     )
     user: str = Field(default="postgres", description="the role to connect as")

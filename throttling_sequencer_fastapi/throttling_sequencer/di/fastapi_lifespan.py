@@ -21,9 +21,10 @@ async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator
     Undecorated: `create_app` composes it with the foundation's own and hands both one registry.
     """
     async with AsyncExitStack() as running:
-        running.push_async_callback(stop_pool)
-        await start_pool()
         application = registry.get(Application)
+        if application.uses_database():
+            running.push_async_callback(stop_pool)
+            await start_pool()
         if PiccoloDBConfig().run_migrations and (url := application.primary_url()):
             await running.enter_async_context(migrating(application.migrations(), url))
         await running.enter_async_context(registry.get(ForgetOldGqlRequests).pruning())

@@ -93,12 +93,32 @@ class ProcessLane:
         self._warm_up = warm_up
         self._admission = Admission(workers, max_waiting, max_waiting_ms)
         self._jobs: dict[Promise, _Job] = {}
+        self._living: set[PlanningProcess] = set()
         self._ready: set[PlanningProcess] = set()
         self._warm: set[PlanningProcess] = set()
         self._warming = asyncio.Lock()
         self._idle: dict[PlanningProcess, asyncio.Future[_Assignment | None]] = {}
         self._attending: list[asyncio.Task[None]] = []
         self._is_closed = asyncio.Event()
+
+    @property
+    def is_started(self) -> bool:
+        return bool(self._attending)
+
+    @property
+    def workers(self) -> int:
+        """How many processes the lane is made of."""
+        return len(self._processes)
+
+    @property
+    def living(self) -> int:
+        """How many of them live, as far as the lane knows."""
+        return len(self._living)
+
+    @property
+    def waiting(self) -> int:
+        """How many plans wait for a process."""
+        return sum(bool(job.waiting) for job in self._jobs.values())
 
     async def start(self) -> None:
         """Start the processes and wait until each has its planner, so that the first plan does not pay for it.
@@ -110,6 +130,7 @@ class ProcessLane:
             if outcome is not None:
                 await self.close()
                 raise outcome
+        self._living.update(self._processes)
         self._attending = [
             asyncio.create_task(self._attend(process), name=f"planning process {number}")
             for number, process in enumerate(self._processes)
@@ -187,6 +208,7 @@ class ProcessLane:
                 await self._feed(process)
             except BrokenProcessPool:
                 log.warning("planning process killed", pid=process.pid)
+            self._living.discard(process)
             self._ready.discard(process)
             self._warm.discard(process)
             await self._restart(process)
@@ -226,6 +248,7 @@ class ProcessLane:
                     for job in list(self._jobs.values()):
                         self._drop(job, LaneBrokenError())
             else:
+                self._living.add(process)
                 return
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PAUSE_S):

@@ -45,7 +45,7 @@ _PARAMETERS = {
 class PiccoloMigrations:
     """The sequencer's tables as a `MigrationBackend`; each migration is applied with its record, or not at all.
 
-    `url` leads straight to the primary; both methods raise StorageUnavailableError where it cannot be reached. Like
+    `url` leads straight to the primary; every method raises StorageUnavailableError where it cannot be reached. Like
     every backend this one takes no lock: `upgrade_all` does.
     """
 
@@ -53,6 +53,10 @@ class PiccoloMigrations:
 
     def __init__(self, url: str) -> None:
         self._url = url
+
+    async def applied(self) -> list[str]:
+        async with _connected(self._url) as connection:
+            return await _applied(connection)
 
     async def pending(self) -> list[str]:
         async with _connected(self._url) as connection:
@@ -100,11 +104,17 @@ def _for_asyncpg(url: str) -> str:
     return urlunsplit(parts._replace(query=urlencode(query)))
 
 
-async def _pending(connection: asyncpg.Connection) -> list[MigrationModule]:
-    applied: list[str] = []
+async def _applied(connection: asyncpg.Connection) -> list[str]:
     with _piccolo_on(connection):
-        if await Migration.table_exists():
-            applied = await Migration.get_migrations_which_ran(APP_CONFIG.app_name)
+        if not await Migration.table_exists():
+            return []
+        names: list[str] = await Migration.get_migrations_which_ran(APP_CONFIG.app_name)
+        # A name is the moment in which the migration was made.
+        return sorted(names)
+
+
+async def _pending(connection: asyncpg.Connection) -> list[MigrationModule]:
+    applied = await _applied(connection)
     return [module for module in _history() if module.ID not in applied]
 
 

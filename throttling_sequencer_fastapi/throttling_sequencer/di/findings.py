@@ -1,0 +1,48 @@
+"""What `doctor` says of the sequencer's settings."""
+
+from collections.abc import Sequence
+
+from api_server.findings import Finding
+from api_server.server import UvicornServerConfig
+from api_server.settings import get_settings
+
+from throttling_sequencer.core.database_config import PiccoloDBConfig
+from throttling_sequencer.core.settings import SequencerSettings
+
+
+def findings() -> Sequence[Finding]:
+    """Return the contradictions among settings that are each well-formed."""
+    return [finding for finding in (_memory_of_several(), _no_database(), _memory_beside_database()) if finding]
+
+
+def _memory_of_several() -> Finding | None:
+    workers = UvicornServerConfig().workers
+    if SequencerSettings().persistence == "piccolo" or workers == 1:
+        return None
+    return Finding(
+        "warning",
+        ("SEQUENCER_PERSISTENCE", "UVICORN_WORKERS"),
+        f"The request log is kept in memory, each of the {workers} workers its own: a client sees only what it asked "
+        "of the worker that happens to answer. Use one worker, or the database.",
+    )
+
+
+def _no_database() -> Finding | None:
+    if SequencerSettings().persistence == "memory" or PiccoloDBConfig().host:
+        return None
+    return Finding(
+        "error" if get_settings().env_type == "production" else "warning",
+        ("PICCOLO_DB_HOST", "SEQUENCER_PERSISTENCE"),
+        "The database is to keep the request log, but none is configured: it is kept in memory. Set PICCOLO_DB_HOST, "
+        "or SEQUENCER_PERSISTENCE=memory if that is meant. (manage.py starts a database of its own.)",
+    )
+
+
+def _memory_beside_database() -> Finding | None:
+    if SequencerSettings().persistence == "piccolo" or not PiccoloDBConfig().host:
+        return None
+    return Finding(
+        "warning",
+        ("SEQUENCER_PERSISTENCE", "PICCOLO_DB_HOST"),
+        "A database is configured, but SEQUENCER_PERSISTENCE=memory leaves it unused.",
+    )

@@ -1,0 +1,69 @@
+"""Whether the sequencer's own parts work: the pool, the lane, the request log."""
+
+from api_server.readiness_pipeline import ReadinessCheck, ReadinessCheckResult
+
+from throttling_sequencer.application.planning import PlanningLane
+from throttling_sequencer.application.request_log import RecordGqlRequest
+from throttling_sequencer.domain.errors import StorageUnavailableError
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
+from throttling_sequencer.infrastructure.db.storage import using_storage
+from throttling_sequencer.infrastructure.lane import ProcessLane
+
+_POOL_TIMEOUT_S = 2.5
+
+
+class DatabasePoolCheck(ReadinessCheck):
+    """Succeeds where a connection of the pool takes writes; it may lead through HAProxy or PgBouncer."""
+
+    def __init__(self) -> None:
+        super().__init__("database_pool")
+
+    async def _execute(self) -> ReadinessCheckResult:
+        if DB.pool is None:
+            return self.not_applicable("there is no pool in this process")
+        try:
+            async with using_storage(_POOL_TIMEOUT_S), DB.pool.acquire(timeout=_POOL_TIMEOUT_S) as connection:
+                is_read_only = await connection.fetchval("SHOW transaction_read_only") == "on"
+        except StorageUnavailableError as error:
+            return self.failed("the pool has no connection that can be used", {"error": error.reason})
+        details = {"connections": DB.pool.get_size(), "idle": DB.pool.get_idle_size(), "most": DB.pool.get_max_size()}
+        if is_read_only:
+            return self.failed("the pool leads to a database that is read-only", details)
+        return self.success("takes writes", details)
+
+
+class LaneCheck(ReadinessCheck):
+    """Succeeds where every planning process lives; while some do, plans are still made."""
+
+    def __init__(self, lane: PlanningLane) -> None:
+        super().__init__("lane")
+        self._lane = lane
+
+    async def _execute(self) -> ReadinessCheckResult:
+        lane = self._lane
+        if not isinstance(lane, ProcessLane) or not lane.is_started:
+            return self.not_applicable("there are no planning processes in this process")
+        details = {"processes": lane.workers, "living": lane.living, "waiting": lane.waiting}
+        message = f"{lane.living} of {lane.workers} planning processes live"
+        if lane.living == lane.workers:
+            return self.success(message, details)
+        return self.warning(message, details) if lane.living else self.failed(message, details)
+
+
+class RequestLogCheck(ReadinessCheck):
+    """Succeeds where requests are written to their storage."""
+
+    def __init__(self, recorder: RecordGqlRequest, *, is_in_memory: bool) -> None:
+        super().__init__("request_log")
+        self._recorder = recorder
+        self._is_in_memory = is_in_memory
+
+    async def _execute(self) -> ReadinessCheckResult:
+        if self._is_in_memory:
+            return self.not_applicable("it is kept in this process's memory")
+        if not self._recorder.is_writing:
+            return self.not_applicable("this process writes no requests")
+        details = {"waiting": self._recorder.waiting, "dropped": self._recorder.dropped}
+        if self._recorder.is_interrupted:
+            return self.failed("requests wait until the database takes them", details)
+        return self.success("requests are written", details)

@@ -1,0 +1,1 @@
+"""The checks that commands run before and after they do something."""

@@ -1,0 +1,5 @@
+"""The built-in commands, a module each."""
+
+from api_server.cli.commands import config, db, doctor
+
+__all__ = ["config", "db", "doctor"]

@@ -1,0 +1,75 @@
+"""What is said of settings that are each well-formed."""
+
+import os
+from collections.abc import Mapping
+
+import pytest
+from api_server.application import Application
+from api_server.cli.findings import foundation_findings
+from api_server.findings import Finding
+from api_server.server import UvicornServerConfig
+from api_server.settings import Settings
+from api_server.testing import clean_environment
+from fastapi import APIRouter
+
+APPLICATION = Application(name="app", version="1", routers=lambda: (APIRouter(),))
+PRODUCTION = {"ENV_TYPE": "production"}
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "environ", clean_environment())
+
+
+def findings(application: Application = APPLICATION, /, **environment: str) -> list[Finding]:
+    os.environ.update(environment)
+    return list(foundation_findings(application, Settings(), UvicornServerConfig()))
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {"UVICORN_HOST": "localhost", "API_SERVER_LOG_LEVEL": "DEBUG", "UVICORN_RELOAD": "true"},
+        {"API_SERVER_CORS_ORIGINS": "*", "API_SERVER_SQLALCHEMY_LOG_LEVEL": "INFO"},
+        {"API_SERVER_PROFILES": "rest"},
+        {"API_SERVER_PROFILES": "rest,graphql"},
+    ],
+)
+def test_what_development_may_do_is_not_found_fault_with(environment: Mapping[str, str]) -> None:
+    assert findings(**environment) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable", "says"),
+    [
+        ({"UVICORN_HOST": "0.0.0.0"}, "UVICORN_HOST", "Development identity on 0.0.0.0"),
+        ({"UVICORN_HOST": "::"}, "UVICORN_HOST", "Development identity on ::,"),
+        (PRODUCTION, "ENV_TYPE", "no identity provider: in production, all but the probes answers 401"),
+        ({**PRODUCTION, "API_SERVER_LOG_LEVEL": "DEBUG"}, "API_SERVER_LOG_LEVEL", "DEBUG in production"),
+        (
+            {**PRODUCTION, "API_SERVER_SQLALCHEMY_LOG_LEVEL": "INFO"},
+            "API_SERVER_SQLALCHEMY_LOG_LEVEL",
+            "every statement is written",
+        ),
+        ({**PRODUCTION, "UVICORN_RELOAD": "1"}, "UVICORN_RELOAD", "Reload in production"),
+        ({**PRODUCTION, "API_SERVER_CORS_ORIGINS": "*"}, "API_SERVER_CORS_ORIGINS", "every page of the web"),
+        ({"API_SERVER_PROFILES": "graphql"}, "API_SERVER_PROFILES", "app has nothing under graphql"),
+        ({"API_SERVER_LOG_LEVEL": "INFO", "Api_Server_Log_Level": "ERROR"}, "API_SERVER_LOG_LEVEL", "several values"),
+    ],
+)
+def test_what_works_otherwise_than_somebody_may_think_is_a_warning(
+    environment: Mapping[str, str], variable: str, says: str
+) -> None:
+    (finding,) = [finding for finding in findings(**environment) if variable in finding.variables]
+    assert finding.severity == "warning"
+    assert says in finding.sentence
+
+
+def test_an_application_without_routes_has_nothing_under_rest() -> None:
+    (finding,) = findings(Application(name="app", version="1"), API_SERVER_PROFILES="rest")
+    assert finding.sentence.startswith("app has nothing under rest")
+
+
+def test_a_variable_of_two_spellings_and_one_value_is_fine() -> None:
+    assert findings(UVICORN_PORT="9001", uvicorn_port="9001") == []

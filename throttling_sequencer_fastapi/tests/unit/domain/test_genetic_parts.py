@@ -4,7 +4,7 @@ import math
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from planning_cases import DEFAULTS, own_score, problems, seeded_problems
 from throttling_sequencer.domain.genetic_path.bounds import FORWARD, Bounds, Rest
@@ -134,8 +134,27 @@ def test_whatever_the_problem_there_is_a_candidate(problem: PlanningProblem) -> 
     assert all(low <= throttle <= high for throttle in throttles)
 
 
+# Gains that differ by less than any quotient can say.
+HARDLY_ANY_FRICTION = PlanningProblem(
+    distance=0.0,
+    speed=125.0,
+    mass=283229338.0,
+    friction=1.9693943599850792e-298,
+    objective=Objective(
+        speed_threshold=0.0,
+        throttle_range=(0, 1),
+        max_sequence_length=3,
+        distance_weight=0.0,
+        speed_weight=1.0,
+        length_weight=0.0,
+        nonzero_weight=0.0,
+    ),
+)
+
+
 @settings(deadline=None, max_examples=100)
 @given(problem=problems, seed=st.integers(0, 100), rate=st.sampled_from([0.0, 0.5, 1.0]))
+@example(problem=HARDLY_ANY_FRICTION, seed=0, rate=0.0)
 def test_descendants_are_allowed_plans(problem: PlanningProblem, seed: int, rate: float) -> None:
     model, random = LinearModel(problem), Random(seed)
     low, high = problem.objective.throttle_range

@@ -82,7 +82,8 @@ class Closing:
         left_over = [abs((lacking + (gap := gains[other] - here) / 2) % gap - gap / 2) for other in places]
         other = places[left_over.index(min(left_over))]
         gap = gains[other] - here
-        coin = min(max(round(lacking / gap), values[0]), values[1])
+        # Bounded first: with hardly any friction the quotient may be infinite.
+        coin = round(min(max(lacking / gap, values[0]), values[1]))
         return Pair(abs(lacking - coin * gap), place, total - coin, other, coin)
 
     def allowed(self, missing: float, speed: float, place: int, other: int) -> range:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from api_server.local.postgres import PostgresAddress
-from api_server.testing import ServiceProcess, clean_environment
-from fresh_database import fresh_database
+from api_server.testing import ServiceProcess, clean_environment, fresh_database
 from pages import Block, anchors, blocks, links, pages
 from sequencer_process import ROOT, Sequencer, running_sequencer
 

@@ -91,8 +91,7 @@ def start_shared_sequencer(
         def start(**environment: str) -> Sequencer:
             folder = tmp_path_factory.mktemp("sequencer")
             if environment.get("ENV_TYPE") != "production":
-                nowhere = {"PICCOLO_DB_HOST": "127.0.0.1", "PICCOLO_DB_PORT": str(unused_tcp_port_factory())}
-                environment = {**nowhere, "SEQUENCER_PERSISTENCE": "memory", **environment}
+                environment = {"SEQUENCER_PERSISTENCE": "memory", **environment}
             return running.enter_context(running_sequencer(folder, unused_tcp_port_factory(), **environment))
 
         yield start
@@ -102,6 +101,12 @@ def start_shared_sequencer(
 def game_state() -> dict[str, Any]:
     state: dict[str, Any] = json.loads((ROOT / "testing_payloads" / "game_state.json").read_text())
     return state
+
+
+@pytest.fixture
+def in_memory() -> dict[str, str]:
+    """Variables of a service that keeps nothing in a database, so that none is started and none is missed."""
+    return {"SEQUENCER_PERSISTENCE": "memory"}
 
 
 @pytest.fixture

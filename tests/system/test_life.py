@@ -139,9 +139,9 @@ def test_a_terminal_that_hangs_up_leaves_nothing_behind(start_sequencer: StartSe
 
 @pytest.mark.slow
 def test_a_change_of_the_sources_is_served_after_a_reload(
-    start_sequencer: StartSequencer, no_database: dict[str, str]
+    start_sequencer: StartSequencer, in_memory: dict[str, str]
 ) -> None:
-    sequencer = start_sequencer(**no_database, UVICORN_RELOAD="true")
+    sequencer = start_sequencer(**in_memory, UVICORN_RELOAD="true")
     watched = next(line["event"] for line in sequencer.server_log if "Will watch" in line["event"])
     assert str(ROOT / "throttling_sequencer_fastapi" / "throttling_sequencer") in watched
     assert str(ROOT / "api_server_fastapi" / "api_server") in watched
@@ -282,10 +282,10 @@ class TestStartsThatFail:
 
 @pytest.mark.slow
 def test_an_env_file_is_read_and_reaches_every_process(
-    start_sequencer: StartSequencer, tmp_path: Path, no_database: dict[str, str], game_state: dict[str, Any]
+    start_sequencer: StartSequencer, tmp_path: Path, in_memory: dict[str, str], game_state: dict[str, Any]
 ) -> None:
     (tmp_path / "my.env").write_text("SEQUENCER_TIMEOUT_MS=20\nUVICORN_WORKERS=2\nSEQUENCER_MAX_SEQUENCE_LENGTH=3\n")
-    sequencer = start_sequencer("--env-file", str(tmp_path / "my.env"), **no_database)
+    sequencer = start_sequencer("--env-file", str(tmp_path / "my.env"), **in_memory)
     assert len(sequencer.plan(game_state).json()) <= 3
 
 
@@ -295,9 +295,9 @@ def test_the_env_file_of_the_readme_serves(start_sequencer: StartSequencer) -> N
 
 
 def test_every_line_of_the_log_has_one_shape(
-    start_sequencer: StartSequencer, no_database: dict[str, str], game_state: dict[str, Any]
+    start_sequencer: StartSequencer, in_memory: dict[str, str], game_state: dict[str, Any]
 ) -> None:
-    sequencer = start_sequencer(**no_database, SEQUENCER_TIMEOUT_MS="20", API_SERVER_LOG_LEVEL="DEBUG")
+    sequencer = start_sequencer(**in_memory, SEQUENCER_TIMEOUT_MS="20", API_SERVER_LOG_LEVEL="DEBUG")
     answer = sequencer.client.get("/version", headers={"X-Request-ID": "mine"})
     sequencer.service.stop()
     lines = sequencer.server_log
@@ -318,11 +318,11 @@ def test_the_foundation_serves_alone(start_service: StartService, unused_tcp_por
 
 @pytest.mark.slow
 def test_the_flags_of_api_server_reach_its_workers(
-    start_service: StartService, no_database: dict[str, str], unused_tcp_port_factory: Callable[[], int]
+    start_service: StartService, in_memory: dict[str, str], unused_tcp_port_factory: Callable[[], int]
 ) -> None:
     port = unused_tcp_port_factory()
     command = [Path(sys.executable).with_name("api-server"), "--app", "throttling_sequencer.app:SEQUENCER"]
-    service = start_service([*command, "--port", str(port), "--workers", "2"], **no_database)
+    service = start_service([*command, "--port", str(port), "--workers", "2"], **in_memory)
     answer = service.wait_until_it_answers(f"http://127.0.0.1:{port}/version")
     assert answer.json()["name"] == "throttling_sequencer"
     assert service.stop() == 0
@@ -339,9 +339,9 @@ def test_a_development_identity_on_a_public_address_is_warned_of(
 
 
 def test_ctrl_c_reaches_the_whole_group_and_one_process_decides(
-    start_sequencer: StartSequencer, no_database: dict[str, str]
+    start_sequencer: StartSequencer, in_memory: dict[str, str]
 ) -> None:
-    sequencer = start_sequencer(**no_database)
+    sequencer = start_sequencer(**in_memory)
     processes = family(sequencer.service.process.pid)
     os.killpg(sequencer.service.process.pid, signal.SIGINT)
     assert sequencer.service.wait() == 0

@@ -57,19 +57,19 @@ def test_a_fresh_start_prints_a_call_that_works_as_pasted(
 
 
 def test_rest_and_graphql_give_the_same_repeatable_plan(
-    start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
+    start_sequencer: StartSequencer, game_state: dict[str, Any], in_memory: dict[str, str]
 ) -> None:
     few = {"SEQUENCER_GENERATIONS": "2", "SEQUENCER_POPULATION_SIZE": "60", "SEQUENCER_TIMEOUT_MS": "60000"}
-    sequencer = start_sequencer(**no_database, **few)
+    sequencer = start_sequencer(**in_memory, **few)
     rest = [sequencer.plan(game_state, seed=5).json() for _ in range(2)]
     graphql = sequencer.graphql(QUERY, state=camel(game_state), seed=5)
     assert rest[0] == rest[1] == graphql["data"]["calculateThrottleSteps"]
 
 
 def test_a_strategy_may_be_named(
-    start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
+    start_sequencer: StartSequencer, game_state: dict[str, Any], in_memory: dict[str, str]
 ) -> None:
-    sequencer = start_sequencer(**no_database, SEQUENCER_TIMEOUT_MS="50")
+    sequencer = start_sequencer(**in_memory, SEQUENCER_TIMEOUT_MS="50")
     assert score(game_state, sequencer.plan(game_state, strategy="genetic").json()) <= 14
     assert score(game_state, sequencer.plan(game_state, strategy="random").json()) > 14
     over_graphql = sequencer.graphql(QUERY, state=camel(game_state), strategy="random")
@@ -80,8 +80,8 @@ class TestBadInput:
     """4xx that names field and rule over REST, a coded error over GraphQL, and the server goes on."""
 
     @pytest.fixture
-    def sequencer(self, start_sequencer: StartSequencer, no_database: dict[str, str]) -> Sequencer:
-        return start_sequencer(**no_database, SEQUENCER_TIMEOUT_MS="50", SEQUENCER_MAX_UNITS="3")
+    def sequencer(self, start_sequencer: StartSequencer, in_memory: dict[str, str]) -> Sequencer:
+        return start_sequencer(**in_memory, SEQUENCER_TIMEOUT_MS="50", SEQUENCER_MAX_UNITS="3")
 
     def test_over_rest(self, sequencer: Sequencer, game_state: dict[str, Any]) -> None:
         good = json.dumps(game_state)
@@ -189,9 +189,9 @@ def state_text(field: str, value: str, quote: str) -> str:
 
 
 def test_a_client_that_leaves_while_it_speaks_is_no_error(
-    start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
+    start_sequencer: StartSequencer, game_state: dict[str, Any], in_memory: dict[str, str]
 ) -> None:
-    sequencer = start_sequencer(**no_database, SEQUENCER_TIMEOUT_MS="50")
+    sequencer = start_sequencer(**in_memory, SEQUENCER_TIMEOUT_MS="50")
     head = "POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n{"
     for _ in range(3):
         with socket.create_connection(("127.0.0.1", int(sequencer.url.rpartition(":")[2]))) as connection:
@@ -202,14 +202,14 @@ def test_a_client_that_leaves_while_it_speaks_is_no_error(
 
 
 def test_plans_in_flight_do_not_hold_up_liveness(
-    start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
+    start_sequencer: StartSequencer, game_state: dict[str, Any], in_memory: dict[str, str]
 ) -> None:
     """Eight plans of a full second each, and every answer of /livez within 100 ms.
 
     A machine that others share hiccups now and then, for whoever probes as for the service; a service that stalls does
     so whenever it plans. So one of three rounds has to hold.
     """
-    sequencer = start_sequencer(**no_database, SEQUENCER_TIMEOUT_MS="1000", SEQUENCER_GENERATIONS="1000000")
+    sequencer = start_sequencer(**in_memory, SEQUENCER_TIMEOUT_MS="1000", SEQUENCER_GENERATIONS="1000000")
     slowest = [slowest_liveness_in_flight(sequencer, game_state)]
     while slowest[-1] > 0.1 and len(slowest) < 3:
         slowest.append(slowest_liveness_in_flight(sequencer, game_state))
@@ -230,10 +230,10 @@ def slowest_liveness_in_flight(sequencer: Sequencer, game_state: dict[str, Any])
 
 
 def test_a_full_lane_refuses_at_once_and_says_when_to_come_back(
-    start_sequencer: StartSequencer, game_state: dict[str, Any], no_database: dict[str, str]
+    start_sequencer: StartSequencer, game_state: dict[str, Any], in_memory: dict[str, str]
 ) -> None:
     lane = {"SEQUENCER_LANE_WORKERS": "1", "SEQUENCER_LANE_WAITING": "1", "SEQUENCER_TIMEOUT_MS": "2900"}
-    sequencer = start_sequencer(**no_database, **lane)
+    sequencer = start_sequencer(**in_memory, **lane)
     with ThreadPoolExecutor(6) as clients:
         plans = [clients.submit(sequencer.plan, game_state) for _ in range(6)]
         refused = next(as_completed(plans)).result()

@@ -18,7 +18,7 @@ from sequencer_process import StartSequencer
 API_SERVER = Path(sys.executable).with_name("api-server")
 
 
-@pytest.fixture(params=["newest", "older"])
+@pytest.fixture(params=["newest", pytest.param("older", marks=pytest.mark.slow)])
 def cluster(request: pytest.FixtureRequest, tmp_path: Path, unused_tcp_port: int) -> Iterator[RunningCluster]:
     """Give a PostgreSQL of either major version, which a test may stop and start."""
     with older_programs() if request.param == "older" else nullcontext():
@@ -168,13 +168,13 @@ def test_the_start_is_told_in_one_line(start_sequencer: StartSequencer, no_datab
 @pytest.mark.parametrize(("profiles", "rest", "graphql"), [("rest", 200, 404), ("graphql", 404, 200)])
 def test_a_service_may_have_one_face(
     start_sequencer: StartSequencer,
-    no_database: dict[str, str],
+    in_memory: dict[str, str],
     game_state: dict[str, Any],
     profiles: str,
     rest: int,
     graphql: int,
 ) -> None:
-    sequencer = start_sequencer(**no_database, API_SERVER_PROFILES=profiles, SEQUENCER_TIMEOUT_MS="20")
+    sequencer = start_sequencer(**in_memory, API_SERVER_PROFILES=profiles, SEQUENCER_TIMEOUT_MS="20")
     assert sequencer.plan(game_state).status_code == rest
     assert sequencer.client.post("/graphql", json={"query": "{version{name}}"}).status_code == graphql
     assert sequencer.client.get("/readyz").status_code == 200

@@ -158,9 +158,9 @@ def test_each_way_to_end_has_its_name(
 
 @pytest.mark.parametrize("name", ["graphql-transport-ws", "graphql-ws", "sse"])
 def test_what_a_stream_refuses_is_refused_and_what_fails_has_failed(
-    start_sequencer: StartSequencer, no_database: Environment, name: str
+    start_sequencer: StartSequencer, in_memory: Environment, name: str
 ) -> None:
-    sequencer = start_sequencer(**no_database, SEQUENCER_PERSISTENCE="memory")
+    sequencer = start_sequencer(**in_memory)
     watch, url = client(name, Path()), f"{sequencer.url}/graphql"
     unknown = "subscription Unknown { generateStops { throttle } }"
     assert "errors" in next(iter(watch(url, unknown))).result
@@ -307,8 +307,8 @@ def test_a_database_that_nobody_migrated_is_told_of_once_and_plans_go_on(
     assert broken == {"code": "STORAGE_UNAVAILABLE", "retryAfter": 1}
 
 
-def test_a_log_in_memory_is_the_process_s_own(start_sequencer: StartSequencer, no_database: Environment) -> None:
-    sequencer = start_sequencer(**no_database, SEQUENCER_PERSISTENCE="memory")
+def test_a_log_in_memory_is_the_process_s_own(start_sequencer: StartSequencer, in_memory: Environment) -> None:
+    sequencer = start_sequencer(**in_memory)
     ask(sequencer, ["Kept"], user="developer")
     eventually(lambda: "Kept" in json.dumps(sequencer.graphql(PAGE, first=10)))
 

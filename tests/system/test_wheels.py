@@ -10,8 +10,7 @@ from zipfile import ZipFile
 
 import pytest
 from api_server.local.postgres import PostgresAddress
-from api_server.testing import StartService, clean_environment
-from fresh_database import fresh_database
+from api_server.testing import StartService, clean_environment, fresh_database
 from sequencer_process import ROOT
 
 pytestmark = pytest.mark.slow

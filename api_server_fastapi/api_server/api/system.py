@@ -1,6 +1,6 @@
 """Liveness, the readiness report and the version."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -86,30 +86,24 @@ def _may_see_details(request: Request) -> bool:
 MaySeeDetails = Annotated[bool, Depends(_may_see_details)]
 
 
-async def readiness(request: Request, response: Response, health: Health, with_details: MaySeeDetails) -> Any:  # noqa: ANN401 - ReadinessDto describes it
-    """Report the newest readiness: 503 on error, while draining or where the report is stale, else 200.
-
-    It is answered from a report that is kept fresh: asking runs no check.
-    """
-    if "force_rerun" in request.query_params:
-        raise InvalidQueryError("force_rerun", "is for POST, with an identity")
-    return _report(response, health, with_details=with_details)
-
-
-async def checked_readiness(
+async def readiness(
+    request: Request,
     response: Response,
     health: Health,
     with_details: MaySeeDetails,
     *,
-    force_rerun: Annotated[bool, Query(description="run the checks now, those too that run once")] = False,
+    force_rerun: Annotated[
+        bool, Query(description="by POST: run the checks now, those too that run once, and share the run with others")
+    ] = False,
 ) -> Any:  # noqa: ANN401 - ReadinessDto describes it
-    """Report the readiness; with `force_rerun`, after the checks have run now. Who asks meanwhile shares the run."""
+    """Report the readiness: 503 on error, while draining or where the report is stale, else 200.
+
+    The report is kept fresh, so that asking for it runs no check. A POST needs an identity.
+    """
     if force_rerun:
+        if request.method != "POST":
+            raise InvalidQueryError("force_rerun", "is for POST, with an identity")
         await health.refresh(force_rerun=True)
-    return _report(response, health, with_details=with_details)
-
-
-def _report(response: Response, health: HealthCheckService, *, with_details: bool) -> Mapping[str, object]:
     response.status_code = 200 if health.is_ready else 503
     response.headers.update(_NOT_KEPT)
     return health.as_json(with_details=with_details)
@@ -124,27 +118,35 @@ def system_router() -> APIRouter:
     """Route the system endpoints under all of their names."""
     router = APIRouter(tags=["system"])
     for path in LIVENESS_PATHS:
-        for method in ("GET", "HEAD"):
-            router.add_api_route(path, liveness, response_model=Liveness, **_operation(path, method, liveness))
+        _add(router, path, liveness, ("GET",), response_model=Liveness)
     for path in READINESS_PATHS:
-        for method, endpoint in (("GET", readiness), ("HEAD", readiness), ("POST", checked_readiness)):
-            router.add_api_route(
-                path,
-                endpoint,
-                response_model=ReadinessDto,
-                response_model_exclude_unset=True,
-                responses={503: {"model": ReadinessDto, "description": "Not ready: error, draining or stale"}},
-                **_operation(path, method, endpoint),
-            )
+        _add(
+            router,
+            path,
+            readiness,
+            ("GET", "POST"),
+            response_model=ReadinessDto,
+            response_model_exclude_unset=True,
+            responses={503: {"model": ReadinessDto, "description": "Not ready: error, draining or stale"}},
+        )
     router.add_api_route("/version", version, methods=["GET"])
     return router
 
 
-def _operation(path: str, method: str, endpoint: Callable[..., object]) -> dict[str, Any]:
-    """Give each method under each path an operation id of its own; HEAD, which goes without saying, has none."""
+def _add(
+    router: APIRouter,
+    path: str,
+    endpoint: Callable[..., object],
+    methods: Sequence[str],
+    **options: Any,  # noqa: ANN401 - FastAPI's
+) -> None:
+    """Route a path, with HEAD, which goes without saying.
+
+    FastAPI gives all methods of a route one operation id, which is to be unique: so one route answers, and knows which
+    methods are allowed, and each of the others documents one.
+    """
+    router.add_api_route(path, endpoint, methods=["HEAD", *methods], include_in_schema=False, **options)
     slug = path.strip("/").replace("/", "_").replace("-", "_")
-    return {
-        "methods": [method],
-        "operation_id": f"{endpoint.__name__}_{slug}",
-        "include_in_schema": method != "HEAD",
-    }
+    for method in methods:
+        operation_id = f"{method.lower()}_{endpoint.__name__}_{slug}"
+        router.add_api_route(path, endpoint, methods=[method], operation_id=operation_id, **options)

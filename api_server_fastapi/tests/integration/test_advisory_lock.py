@@ -24,8 +24,7 @@ from api_server.database.advisory_lock import (
 )
 from api_server.local.postgres import PostgresAddress
 from api_server.settings import get_settings
-from api_server.testing import RunningCluster
-from fresh_database import fresh_database
+from api_server.testing import RunningCluster, fresh_database
 from frozen_server import frozen
 from proxies import tcp_proxy
 

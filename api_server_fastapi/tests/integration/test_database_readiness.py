@@ -78,15 +78,16 @@ class TestInitialization:
         assert result.status is CheckStatus.FAILED
         assert result.message.endswith("is too old: 99 or newer is needed")
 
-    async def test_so_is_a_database_that_cannot_hold_every_text(self, server: PostgresAddress) -> None:
+    @pytest.fixture
+    def latin(self, server: PostgresAddress) -> Iterator[PostgresAddress]:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
-        try:
-            async with connected(replace(server, database="latin").url) as engine:
-                result = await DatabaseInitializationCheck(engine).run()
-        finally:
-            with psycopg.connect(server.url, autocommit=True) as connection:
-                connection.execute("DROP DATABASE latin WITH (FORCE)")
+            yield replace(server, database="latin")
+            connection.execute("DROP DATABASE latin WITH (FORCE)")
+
+    async def test_so_is_a_database_that_cannot_hold_every_text(self, latin: PostgresAddress) -> None:
+        async with connected(latin.url) as engine:
+            result = await DatabaseInitializationCheck(engine).run()
         assert result.message == "the database is encoded as LATIN1, and should be as UTF8"
 
     @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from api_server.database.migration_backend import (
     upgrade_all,
 )
 from api_server.local.postgres import PostgresAddress
-from fresh_database import fresh_database
+from api_server.testing import fresh_database
 from numbered_migrations import NumberedMigrations
 from structlog.testing import capture_logs
 

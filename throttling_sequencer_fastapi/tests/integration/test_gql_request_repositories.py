@@ -12,8 +12,7 @@ import asyncpg
 import psycopg
 import pytest
 from api_server.local.postgres import PostgresAddress
-from api_server.testing import RunningCluster, clean_environment
-from fresh_database import fresh_database
+from api_server.testing import RunningCluster, clean_environment, fresh_database
 from frozen_server import frozen
 from piccolo_database import pool_on
 from psycopg import sql

@@ -404,11 +404,12 @@ class TestWarmUp:
     async def test_neither_a_start_nor_the_plans_after_it_wait_for_it(self) -> None:
         async with started(max_waiting=3, max_waiting_ms=math.inf, warm_up=warm_up) as lane:
             waits: list[float] = []
-            while len(waits) < 20 or len(lane._warm) < 2:
-                asked = time.perf_counter()
-                await lane.run(QUICK)
-                waits.append(time.perf_counter() - asked)
-                await asyncio.sleep(0.01)
+            async with asyncio.timeout(20):
+                while len(waits) < 20 or len(lane._warm) < 2:
+                    asked = time.perf_counter()
+                    await lane.run(QUICK)
+                    waits.append(time.perf_counter() - asked)
+                    await asyncio.sleep(0.01)
             assert max(waits) < WARM_UP_S / 2
 
     async def test_where_the_only_process_gets_warm_the_clock_stands_still(self) -> None:

@@ -16,8 +16,7 @@ import pytest
 from api_server.database.migration_backend import MigrationError, upgrade_all
 from api_server.exceptions import StartError
 from api_server.local.postgres import PostgresAddress
-from api_server.testing import clean_environment
-from fresh_database import fresh_database
+from api_server.testing import clean_environment, fresh_database
 from older_postgres import older_postgres
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.apps.migrations.commands.new import AutoMigrationManager

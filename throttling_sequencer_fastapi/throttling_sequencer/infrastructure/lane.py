@@ -275,9 +275,15 @@ class ProcessLane:
             job = self._jobs[promise]
             piece = job.waiting.popleft()
             share = self._admission.begin(promise, len(piece.task.courses), now)
-            process, assigned = self._idle.popitem()
+            process = self._next_idle()
+            assigned = self._idle.pop(process)
             job.running[piece] = (process, share)
             assigned.set_result((job, piece, share))
+
+    def _next_idle(self) -> PlanningProcess:
+        """Choose a process that is warm, if any is idle: one that is not would never find the time to get warm."""
+        idle = list(reversed(self._idle))
+        return next(filter(self._is_warm, idle), idle[0])
 
     async def _plan(self, process: PlanningProcess, job: _Job, piece: _Piece, share: Share) -> None:
         """Have a process plan a piece. Raises BrokenProcessPool where it was killed; the piece is not lost by that."""

@@ -1,10 +1,4 @@
-"""A pytest plugin: a real PostgreSQL and real service processes for tests.
-
-A conftest.py at the root asks for it by `pytest_plugins = ["api_server.testing"]`.
-
-Fixtures: `postgres` is the address of a server shared by the session, `postgres_cluster` one that a test may stop and
-start, `start_service` starts a service as a process of its own and ends it with the test.
-"""
+"""Services as processes of their own."""
 
 import os
 import signal
@@ -12,16 +6,11 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
 import pytest
 
-from api_server.local.postgres import PostgresAddress, PostgresCluster, embedded_postgres
-
-# Durability of data that is thrown away costs time and gives nothing.
-_THROWAWAY = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
 _OWN_PREFIXES = ("API_SERVER_", "ENV_TYPE", "PICCOLO_DB_", "SEQUENCER_", "UVICORN_")
 
 
@@ -37,6 +26,7 @@ class ServiceProcess:
     def __init__(self, command: Sequence[str | Path], environment: Mapping[str, str], output: Path, cwd: Path) -> None:
         self._file = output.open("w+")
         self.output = output
+        self.command = command
         self.process = subprocess.Popen(
             [str(part) for part in command],
             env=dict(environment),
@@ -93,54 +83,24 @@ class ServiceProcess:
             self._file.close()
 
 
-@dataclass(frozen=True, slots=True)
-class RunningCluster:
-    """A PostgreSQL that a test may stop and start again, on the same port."""
-
-    cluster: PostgresCluster
-    address: PostgresAddress
-
-    def stop(self) -> None:
-        self.cluster.stop()
-
-    def start(self) -> None:
-        self.cluster.start()
-
-
 StartService = Callable[..., ServiceProcess]
 
-
-@pytest.fixture(scope="session")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresAddress]:
-    """Give the address of a real PostgreSQL, shared by all tests of the session."""
-    with embedded_postgres(tmp_path_factory.mktemp("postgres"), "tests", say=_silent, options=_THROWAWAY) as address:
-        yield address
+# On a test: the services that it started by `start_service`.
+STARTED = pytest.StashKey[list[ServiceProcess]]()
 
 
 @pytest.fixture
-def postgres_cluster(tmp_path: Path, unused_tcp_port: int) -> Iterator[RunningCluster]:
-    """Give a real PostgreSQL of the test's own, which it may stop and start."""
-    cluster = PostgresCluster(tmp_path / "postgres", _silent, _THROWAWAY, port=unused_tcp_port)
-    with cluster.in_use():
-        yield RunningCluster(cluster, cluster.address("tests"))
-
-
-@pytest.fixture
-def start_service(tmp_path: Path) -> Iterator[StartService]:
+def start_service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[StartService]:
     """Give a function that starts a command as a service, with variables on top of a clean environment."""
     with ExitStack() as running:
-        started = 0
+        services: list[ServiceProcess] = []
+        request.node.stash[STARTED] = services
 
         def start(command: Sequence[str | Path], cwd: Path = tmp_path, **environment: str) -> ServiceProcess:
-            nonlocal started
-            started += 1
-            output = tmp_path / f"service-{started}.log"
+            output = tmp_path / f"service-{len(services) + 1}.log"
             service = ServiceProcess(command, clean_environment(**environment), output, cwd)
             running.callback(service.stop)
+            services.append(service)
             return service
 
         yield start
-
-
-def _silent(text: str) -> None:
-    """Say nothing."""

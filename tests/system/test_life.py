@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 from api_server.local.postgres import PostgresCluster
-from api_server.testing import RunningCluster, StartService, clean_environment
+from api_server.testing import StartService, clean_environment
 from sequencer_process import MANAGE, ROOT, StartSequencer
 
 BROKEN_APPLICATION = """
@@ -46,7 +46,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert alive == []
 
 
-@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_signal_stops_the_server_and_then_its_database(
     start_sequencer: StartSequencer, signal_number: signal.Signals, workers: str, game_state: dict[str, Any]
@@ -155,36 +155,6 @@ def test_probes_need_no_identity_behind_a_proxy_that_serves_a_path(start_sequenc
     assert sequencer.client.get("/version").status_code == 401
 
 
-def test_plans_go_on_without_the_database_and_readiness_says_so(
-    start_sequencer: StartSequencer, postgres_cluster: RunningCluster, game_state: dict[str, Any]
-) -> None:
-    address = postgres_cluster.address
-    sequencer = start_sequencer(
-        PICCOLO_DB_HOST=address.host,
-        PICCOLO_DB_PORT=str(address.port),
-        PICCOLO_DB_PASSWORD=address.password,
-        PICCOLO_DB_DATABASE=address.database,
-        PICCOLO_DB_RUN_MIGRATIONS="true",
-        SEQUENCER_TIMEOUT_MS="50",
-    )
-
-    def wait_for(state: str) -> None:
-        sequencer.service.wait_until_it_writes(f'"state": "{state}"')
-        answer = sequencer.client.get("/readyz")
-        assert (answer.status_code, answer.json()["state"]) == (200, state)
-
-    wait_for("operational")
-    postgres_cluster.stop()
-    assert sequencer.plan(game_state).status_code == 200
-    wait_for("degraded")
-    assert sequencer.plan(game_state).status_code == 200
-    sequencer.service.output.write_text("")
-    postgres_cluster.start()
-    wait_for("operational")
-    assert sequencer.service.process.poll() is None
-    assert "Traceback" not in sequencer.service.log
-
-
 def test_a_service_in_production_starts_with_nothing_around_it(
     start_sequencer: StartSequencer, game_state: dict[str, Any]
 ) -> None:
@@ -289,6 +259,7 @@ def test_an_env_file_is_read_and_reaches_every_process(
     assert len(sequencer.plan(game_state).json()) <= 3
 
 
+@pytest.mark.slow
 def test_the_env_file_of_the_readme_serves(start_sequencer: StartSequencer) -> None:
     sequencer = start_sequencer("--env-file", str(ROOT / "configuration/local_or_ide/local_development.env"))
     assert sequencer.client.get("/readyz").json()["state"] == "operational"
@@ -349,6 +320,7 @@ def test_ctrl_c_reaches_the_whole_group_and_one_process_decides(
     assert "Traceback" not in sequencer.service.log
 
 
+@pytest.mark.slow
 def test_the_server_s_data_is_where_it_was_told_to_be(start_sequencer: StartSequencer, tmp_path: Path) -> None:
     sequencer = start_sequencer(data=tmp_path / "here and there")
     assert PostgresCluster(tmp_path / "here and there" / "postgres").data.is_dir()

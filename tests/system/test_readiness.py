@@ -118,6 +118,8 @@ def test_the_sequencer_plans_without_its_database_and_says_so(
     cluster.stop()
     assert seconds_until(lambda: state() == "degraded", 15) <= 6
     assert sequencer.plan(game_state).status_code == 200
+    assert sequencer.service.process.poll() is None
+    assert "Traceback" not in sequencer.service.log
 
 
 def test_what_keeps_everything_in_memory_does_not_miss_a_database(start_sequencer: StartSequencer) -> None:

@@ -115,7 +115,9 @@ def test_nor_one_whose_secrets_are_refused(
     assert_hidden(marker_secret, told, sequencer.service.log)
 
 
-@pytest.mark.parametrize("url", ["mysql://u:{}@h/d", "{}", "postgresql://u:%zz{}@127.0.0.1:1/d"])
+@pytest.mark.parametrize(
+    "url", ["mysql://u:{}@h/d", "{}", pytest.param("postgresql://u:%zz{}@127.0.0.1:1/d", marks=pytest.mark.slow)]
+)
 def test_nor_one_whose_settings_are_wrong(
     start_sequencer: StartSequencer, no_database: dict[str, str], marker_secret: str, game_state: Any, url: str
 ) -> None:

@@ -180,7 +180,13 @@ class TestWhatItCosts:
         # Only the refresh in the background does, every five seconds.
         assert check.runs - before <= 1 + (time.monotonic() - began) / 4
 
-    @pytest.mark.parametrize("hangs", [lambda: GatedCheck(timeout=600), lambda: ScriptedCheck(sleeps, timeout=600)])
+    @pytest.mark.parametrize(
+        "hangs",
+        [
+            pytest.param(lambda: GatedCheck(timeout=600), marks=pytest.mark.slow, id="awaiting"),
+            pytest.param(lambda: ScriptedCheck(sleeps, timeout=600), id="blocking"),
+        ],
+    )
     async def test_a_check_that_hangs_for_ever_delays_neither_liveness_nor_the_report(
         self, serve: Serve, hangs: Callable[[], ReadinessCheck]
     ) -> None:

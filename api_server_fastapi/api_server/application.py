@@ -70,6 +70,12 @@ class Application:
     errors: Mapping[type[Exception], int] = field(default_factory=dict)
     settings: "Sequence[type[BaseSettings]]" = ()
 
+    def __post_init__(self) -> None:
+        """Refuse profiles whose names cannot be chosen."""
+        for name in self.profiles:
+            if name != name.lower() or name in (REST_PROFILE, GRAPHQL_PROFILE):
+                raise ValueError(f"the profile {name!r} should have a name in lower case that is none of rest, graphql")
+
     def primary_url(self) -> str | None:
         """Return the URL that leads straight to the primary: `API_SERVER_DATABASE_URL`, else the application's own."""
         given = get_settings().database_url

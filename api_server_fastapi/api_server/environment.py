@@ -29,6 +29,8 @@ def load_env_file(path: Path) -> None:
     """
     for name, value in _parsed(path).items():
         if value and not value_of(name.upper()):
+            if "=" in name or "\0" in name + value:
+                raise StartError(f"The env file {path} has a name or a value that no variable can have: {name!r}.")
             override_environment({name: value}, source=str(path))
 
 

@@ -36,6 +36,8 @@ def api_server(  # noqa: PLR0917 - typer makes options of them
         "--log-level": ("API_SERVER_LOG_LEVEL", log_level),
     }
     for flag, (variable, value) in flags.items():
+        if value == "":
+            raise typer.BadParameter("should not be empty", param_hint=flag)
         if value is not None:
             # By the environment, because reload and worker children read their settings from it.
             override_environment({variable: str(value)}, source=flag)

@@ -59,6 +59,26 @@ def test_doctor_asks_the_sequencer_too(database: PostgresAddress) -> None:
     assert done.exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        (
+            {"API_SERVER_DATABASE_URL": "postgresql://u:p@127.0.0.1:1/other"},
+            "error    API_SERVER_DATABASE_URL, PICCOLO_DB_DATABASE: Two databases: migrations and locks are for other",
+        ),
+        (
+            {"SEQUENCER_PERSISTENCE": "memory", "UVICORN_WORKERS": "2"},
+            "warning  SEQUENCER_PERSISTENCE, UVICORN_WORKERS: The request log is kept in memory",
+        ),
+        ({"sequencer_max_units": "7", "SEQUENCER_MAX_UNITS": "8"}, "One variable, set to several values"),
+    ],
+)
+def test_doctor_names_what_contradicts_itself(
+    environment: dict[str, str], says: str, no_database: dict[str, str]
+) -> None:
+    assert says in run_here("api-server-cli", "doctor", **SEQUENCER, **no_database, **environment).stdout
+
+
 def test_migrations_at_the_start_of_a_production_are_an_error(no_database: dict[str, str]) -> None:
     done = run_here(
         "api-server-cli", "doctor", **SEQUENCER, **no_database, ENV_TYPE="production", PICCOLO_DB_RUN_MIGRATIONS="true"

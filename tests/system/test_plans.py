@@ -76,12 +76,17 @@ def test_a_strategy_may_be_named(
     assert score(game_state, over_graphql["data"]["calculateThrottleSteps"]) > 14
 
 
+@pytest.fixture(scope="module")
+def limited_sequencer(start_shared_sequencer: StartSequencer) -> Sequencer:
+    return start_shared_sequencer(SEQUENCER_TIMEOUT_MS="50", SEQUENCER_MAX_UNITS="3")
+
+
 class TestBadInput:
     """4xx that names field and rule over REST, a coded error over GraphQL, and the server goes on."""
 
     @pytest.fixture
-    def sequencer(self, start_sequencer: StartSequencer, in_memory: dict[str, str]) -> Sequencer:
-        return start_sequencer(**in_memory, SEQUENCER_TIMEOUT_MS="50", SEQUENCER_MAX_UNITS="3")
+    def sequencer(self, limited_sequencer: Sequencer) -> Sequencer:
+        return limited_sequencer
 
     def test_over_rest(self, sequencer: Sequencer, game_state: dict[str, Any]) -> None:
         good = json.dumps(game_state)

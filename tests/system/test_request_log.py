@@ -156,7 +156,9 @@ def test_each_way_to_end_has_its_name(
     }
 
 
-@pytest.mark.parametrize("name", ["graphql-transport-ws", "graphql-ws", "sse"])
+@pytest.mark.parametrize(
+    "name", ["graphql-transport-ws", *(pytest.param(name, marks=pytest.mark.slow) for name in ("graphql-ws", "sse"))]
+)
 def test_what_a_stream_refuses_is_refused_and_what_fails_has_failed(
     start_sequencer: StartSequencer, in_memory: Environment, name: str
 ) -> None:

@@ -1,13 +1,13 @@
 """Which checks make up the readiness of a server."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_server.checks.database_health_check import DatabaseHealthCheck
 from api_server.checks.database_initialization_check import DatabaseInitializationCheck
 from api_server.checks.database_schema_check import DatabaseSchemaCheck
-from api_server.checks.service_ping_check import ServicePingCheck
+from api_server.checks.service_ping_check import Ping, ServicePingCheck
 from api_server.database.migration_backend import MigrationBackend
 from api_server.readiness_pipeline import Damping, ReadinessPipeline, ReadinessPipelineBuilder, ReadinessStage
 
@@ -18,7 +18,7 @@ def server_pipeline(
     *,
     requires_database: bool,
     uses_database: bool = True,
-    pings: Mapping[str, Callable[[], Awaitable[None]]] | None = None,
+    pings: Mapping[str, Ping] | None = None,
     stages: Sequence[ReadinessStage] = (),
     damping: Damping | None = None,
 ) -> ReadinessPipeline:

@@ -151,4 +151,9 @@ def _agreed() -> bool:
     """Ask whoever sits at the terminal. Raises StartError where nobody does."""
     if sys.stdin is None or not sys.stdin.isatty():
         raise StartError("Nobody is there to be asked, for this is no terminal: --yes applies them without asking.")
-    return input("Apply them? [y/N] ").strip().casefold() in {"y", "yes"}
+    try:
+        return input("Apply them? [y/N] ").strip().casefold() in {"y", "yes"}
+    except EOFError:
+        # The prompt's line has no end yet.
+        typer.echo()
+        return False

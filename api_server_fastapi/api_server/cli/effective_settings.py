@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from pydantic_settings import BaseSettings, NoDecode
 
 from api_server.application import Application
-from api_server.cli.output import without_user_info
+from api_server.cli.output import holds_login
 from api_server.environment import source_of, value_of
 from api_server.server import UvicornServerConfig
 from api_server.settings import Settings, variables_of
@@ -77,7 +77,7 @@ def as_json_object(settings: Iterable[EffectiveSetting]) -> str:
 def _effective(variable: str, field: FieldInfo) -> EffectiveSetting:
     value = value_of(variable) or _spelled(field)
     source = source_of(variable) or "default"
-    is_secret = "Secret" in str(field.annotation) or value != without_user_info(value)
+    is_secret = "Secret" in str(field.annotation) or holds_login(value)
     if value and is_secret:
         return EffectiveSetting(variable, None, source, is_hidden=True)
     return EffectiveSetting(variable, value or None, source)

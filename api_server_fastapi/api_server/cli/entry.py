@@ -1,6 +1,7 @@
 """How a command line ends: by a status that means something, and never by a traceback for what a user can do wrong."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,10 @@ def run_command_line(app: Callable[[], object]) -> None:
 
     Typer exits with 2 where the command line itself is wrong, with 130 after Ctrl-C and with 1 where nobody reads on.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A variable may hold bytes that are no text, and are shown all the same.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except StartError as error:

@@ -1,7 +1,9 @@
 """What `doctor` says of the foundation's settings, each of which would do for itself."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+
+from pydantic_settings import BaseSettings
 
 from api_server.application import GRAPHQL_PROFILE, REST_PROFILE, Application
 from api_server.findings import Finding
@@ -11,7 +13,7 @@ from api_server.settings import Settings, variables_of
 
 def foundation_findings(application: Application, settings: Settings, server: UvicornServerConfig) -> Iterator[Finding]:
     """Yield what works otherwise than somebody may think."""
-    yield from _of_spelling()
+    yield from _of_spelling((Settings, UvicornServerConfig, *application.settings))
     yield from _of_profiles(application, settings)
     if settings.env_type == "production":
         yield from _of_production(settings, server)
@@ -69,9 +71,9 @@ def _of_profiles(application: Application, settings: Settings) -> Iterator[Findi
         )
 
 
-def _of_spelling() -> Iterator[Finding]:
+def _of_spelling(classes: Sequence[type[BaseSettings]]) -> Iterator[Finding]:
     """Tell of variables that are set more than once: which of them is read is chance."""
-    known = {variable for cls in (Settings, UvicornServerConfig) for variable in variables_of(cls)}
+    known = {variable for cls in classes for variable in variables_of(cls)}
     for variable in sorted(known):
         spellings = sorted(name for name, value in os.environ.items() if value and name.upper() == variable)
         if len({os.environ[name] for name in spellings}) > 1:

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from api_server.readiness_pipeline.daemon_thread import DaemonThread
+from api_server.readiness_pipeline.plain import plain_details, plain_text
 
 # What a check that is cancelled may take to leave in good order.
 _CLEAN_UP_S = 0.05
@@ -86,7 +87,13 @@ class ReadinessCheck(ABC):
             return self._kept
         started = time.perf_counter()
         result = await self._answer(self.timeout if within is None else min(within, self.timeout))
-        result = replace(result, duration_ms=round((time.perf_counter() - started) * 1000, 3))
+        result = replace(
+            result,
+            # What an application made need not be what it should be.
+            message=plain_text(result.message),
+            details=plain_details(result.details),
+            duration_ms=round((time.perf_counter() - started) * 1000, 3),
+        )
         if self.run_once and result.status is CheckStatus.SUCCESS:
             self._kept = result
         return result
@@ -101,16 +108,20 @@ class ReadinessCheck(ABC):
         if self._is_running:
             return self.failed("the previous run has not ended")
         # Not asyncio.timeout(), which waits for a check that does not let itself be cancelled.
-        self._task = asyncio.create_task(self._executed(), name=f"readiness check {self.name}")
+        self._task = task = asyncio.create_task(self._executed(), name=f"readiness check {self.name}")
+        deadline = time.monotonic() + seconds
         try:
-            await asyncio.wait({self._task}, timeout=seconds)
-            if self._task.done():
-                return self.failed("was cancelled") if self._task.cancelled() else self._task.result()
-            self._task.cancel()
-            await asyncio.wait({self._task}, timeout=_CLEAN_UP_S)
+            await asyncio.wait({task}, timeout=seconds)
+            # One that blocks the event loop answers when nobody can tell that it is late, but by a clock.
+            if task.done() and time.monotonic() <= deadline + _CLEAN_UP_S:
+                return self.failed("was cancelled") if task.cancelled() else task.result()
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CLEAN_UP_S)
             return self.failed(f"no answer within {seconds:g} s")
         finally:
-            self._task.cancel()
+            task.cancel()
+            if not task.done():
+                _abandon(task)
 
     @property
     def _is_running(self) -> bool:
@@ -127,8 +138,10 @@ class ReadinessCheck(ABC):
                 answer = await self._thread.outcome()
             result = await answer if inspect.isawaitable(answer) else answer
         # The edge: a check that breaks is a failed check, not a broken report; nor does one that exits end the service.
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-            return self.failed(type(error).__name__, {"error": str(error)})
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001
+            return self.failed(type(error).__name__, {"error": plain_text(error)})
         if isinstance(result, ReadinessCheckResult):
             return result
         return self.failed(f"the check answered {type(result).__name__}, which is no ReadinessCheckResult")
@@ -160,3 +173,12 @@ class ReadinessCheck(ABC):
         self, status: CheckStatus, message: str, details: Mapping[str, object] | None = None
     ) -> ReadinessCheckResult:
         return ReadinessCheckResult(self.name, status, message, details or {}, is_critical=self.is_critical)
+
+
+def _abandon(task: "asyncio.Task[ReadinessCheckResult]") -> None:
+    """Let nobody wait for a task that may not let itself be cancelled.
+
+    Whoever closes an event loop waits for every task that it knows, for as long as they take.
+    """
+    asyncio._unregister_task(task)  # noqa: SLF001 - for whoever extends asyncio
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - nor complain of it

@@ -17,7 +17,8 @@ class ReadinessMonitor:
     """Runs a pipeline every `period` seconds at most, every `period_while_failing` while something fails.
 
     Up to a tenth of a period is left out at random, so that many processes do not ask the same things at once. A report
-    that is older than `stale_after` seconds is believed by nobody: not ready.
+    that is older than `stale_after` seconds is believed by nobody: not ready. By default that is three periods, and
+    never less than two runs may take.
     """
 
     def __init__(
@@ -31,7 +32,9 @@ class ReadinessMonitor:
         self._pipeline = pipeline
         self._period = period
         self._period_while_failing = min(period, period_while_failing)
-        self._stale_after = 3 * period if stale_after is None else stale_after
+        # A report may take its budget, and so may the one before it, whose facts are as old as its beginning.
+        self._stale_after = max(3 * period, period + 2 * pipeline.budget) if stale_after is None else stale_after
+        self._is_newer = asyncio.Event()
         self._report: ReadinessReport | None = None
         self._is_draining = False
 
@@ -82,6 +85,7 @@ class ReadinessMonitor:
         # Several may have waited for this run, and one of them for the next.
         if self._report is None or report.started > self._report.started:
             before, self._report = self._report, report
+            self._is_newer.set()
             self.reported(report, before)
         return report
 
@@ -103,8 +107,13 @@ class ReadinessMonitor:
 
     async def _refresh_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(self._pause())
-            await self.refresh()
+            self._is_newer.clear()
+            try:
+                async with asyncio.timeout(self._pause()):
+                    # By somebody who forced a run: the pause begins anew, and is another one if something fails now.
+                    await self._is_newer.wait()
+            except TimeoutError:
+                await self.refresh()
 
     def _pause(self) -> float:
         report = self._report

@@ -35,7 +35,7 @@ class ReadinessPipeline:
         self, stages: Sequence[ReadinessStage], *, budget: float = 5.0, damping: Damping | None = None
     ) -> None:
         self._stages = tuple(stages)
-        self._budget = budget
+        self.budget = budget
         self._damping = damping or Damping()
         self._flight: asyncio.Task[ReadinessReport] | None = None
         self._is_forced = False
@@ -53,7 +53,7 @@ class ReadinessPipeline:
                 return await asyncio.shield(self._flight)
             await asyncio.wait({self._flight})
         self._is_forced = force_rerun
-        self._flight = asyncio.create_task(_Run(self._damping, self._budget, force_rerun).of(self._stages))
+        self._flight = asyncio.create_task(_Run(self._damping, self.budget, force_rerun).of(self._stages))
         # Shielded: others wait for the same run.
         return await asyncio.shield(self._flight)
 

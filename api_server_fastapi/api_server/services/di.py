@@ -40,11 +40,11 @@ def use_application(application: Application, *, registry: ServiceRegistry | Non
 
 
 def register_services(registry: ServiceRegistry, application: Application) -> None:
-    """Register the foundation's services, and the application's, which may replace them."""
+    """Register the application's services, and the foundation's, which it cannot replace: their getters give them."""
+    application.register(registry)
     registry.register_value(Application, application)
     registry.register_singleton(ReadinessPipeline, get_readiness_pipeline)
     registry.register_singleton(HealthCheckService, get_health_check_service)
-    application.register(registry)
 
 
 def forget_application() -> None:

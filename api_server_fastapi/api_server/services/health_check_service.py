@@ -11,7 +11,11 @@ class HealthCheckService(ReadinessMonitor):
     """Keeps the report that the readiness endpoints answer with; each process has one."""
 
     def reported(self, report: ReadinessReport, before: ReadinessReport | None) -> None:
-        if before is not None and report.state is before.state:
+        if before is not None and _outcome(report) == _outcome(before):
             return
         write = log.info if report.state is ReadinessState.OPERATIONAL else log.warning
         write("readiness changed", state=str(report.state), failing=report.failing)
+
+
+def _outcome(report: ReadinessReport) -> tuple[ReadinessState, list[str]]:
+    return report.state, sorted(report.failing)

@@ -1,6 +1,5 @@
 """The one container technology: a svcs registry that knows singletons and can be asked without a request."""
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -45,19 +44,27 @@ class ServiceRegistry(svcs.Registry):
         with self._building:
             return self._process_container.get(service_type)
 
-    def pings(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
-        """Return a function for each service that was registered with a `ping`, by the name of its type."""
-        with svcs.Container(self) as container:
-            return {ping.name.rpartition(".")[2]: partial(self._ping, ping.name) for ping in container.get_pings()}
+    def pings(self) -> Mapping[str, Callable[[], Awaitable[None] | None]]:
+        """Return a function for each service that was registered with a `ping`, by the name of its type.
 
-    async def _ping(self, name: str) -> None:
+        It is a coroutine function or a plain one, as the ping is. The name is the whole one where two types share it.
+        """
+        with svcs.Container(self) as container:
+            pings = container.get_pings()
+        short = [ping.name.rpartition(".")[2] for ping in pings]
+        names = [name if short.count(name) == 1 else ping.name for name, ping in zip(short, pings, strict=True)]
+        return {
+            name: partial(self._aping if ping.is_async else self._ping, ping.name)
+            for name, ping in zip(names, pings, strict=True)
+        }
+
+    def _ping(self, name: str) -> None:
+        with svcs.Container(self) as container:
+            next(ping for ping in container.get_pings() if ping.name == name).ping()
+
+    async def _aping(self, name: str) -> None:
         async with svcs.Container(self) as container:
-            (ping,) = [ping for ping in container.get_pings() if ping.name == name]
-            if ping.is_async:
-                await ping.aping()
-            else:
-                # It may do as it likes there.
-                await asyncio.to_thread(ping.ping)
+            await next(ping for ping in container.get_pings() if ping.name == name).aping()
 
     def close(self) -> None:
         self._process_container.close()

@@ -72,7 +72,7 @@ def test_without_a_terminal_it_takes_a_yes(database: PostgresAddress) -> None:
     assert not is_migrated(database.url)
 
 
-@pytest.mark.parametrize(("answer", "status"), [(b"\n", 1), (b"y\n", 0), (b"\x03", 130)])
+@pytest.mark.parametrize(("answer", "status"), [(b"\n", 1), (b"\x04", 1), (b"y\n", 0), (b"\x03", 130)])
 def test_who_is_asked_decides(database: PostgresAddress, answer: bytes, status: int) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
@@ -208,7 +208,7 @@ def _wait_for_session(url: str) -> None:
 def test_the_foundation_is_operational_on_its_database(postgres: PostgresAddress) -> None:
     done = run_command("api-server", "check", API_SERVER_DATABASE_URL=postgres.url)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0].startswith("success         database_initialization: PostgreSQL ")
+    assert done.stdout.splitlines()[0].startswith("success         database_initialization: it can be used (version: ")
     assert done.stdout.splitlines()[-1].startswith("operational after ")
 
 

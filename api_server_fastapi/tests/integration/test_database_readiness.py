@@ -58,7 +58,7 @@ class TestInitialization:
         check = DatabaseInitializationCheck(engine)
         result = await check.run()
         assert result.status is CheckStatus.SUCCESS
-        assert result.message.startswith("PostgreSQL 1")
+        assert str(result.details["version"]).startswith("1")
         assert (result.details["database"], result.details["user"]) == (server.database, server.user)
         assert await check.run() is result
 
@@ -175,8 +175,7 @@ async def test_services_that_can_be_pinged_have_checks(engine: AsyncEngine) -> N
     assert [stage.name for stage in report.stages] == ["database", "services"]
     assert report.failing == {"ping_Bad": "ConnectionError; nobody there"}
     assert report.state is ReadinessState.DEGRADED
-    assert asked
-    assert asked != [threading.main_thread().name]
+    assert asked == ["readiness check ping_Good"]
 
 
 async def test_a_writable_primary_is_healthy(engine: AsyncEngine) -> None:

@@ -162,6 +162,7 @@ class TestBlocking:
             assert re.search(says, session[test]), session[test]
         assert "ERROR at teardown of test_with_a_slow_fixture" in session.output
 
+    @pytest.mark.slow
     def test_a_busy_machine_lets_no_test_fail(self, run_pytest: RunPytest) -> None:
         session = run_pytest("""
             @pytest.fixture(scope="module", autouse=True)
@@ -186,6 +187,7 @@ class TestBlocking:
         """)
         assert session.passed == 2, session.output
 
+    @pytest.mark.slow
     def test_the_limit_can_be_chosen(self, run_pytest: RunPytest) -> None:
         session = run_pytest(
             """
@@ -302,6 +304,7 @@ class TestWhatIsLeftBehind:
         for test, says in culprits.items():
             assert re.search(says, session[test]), session[test]
 
+    @pytest.mark.slow
     def test_of_a_loop_that_tests_share_the_tests_are_named(self, run_pytest: RunPytest) -> None:
         session = run_pytest("""
             pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -562,6 +565,7 @@ class TestDatabases:
         )
         assert session.passed == 3, session.output
 
+    @pytest.mark.slow
     def test_a_server_is_there_in_half_a_second(self, run_pytest: RunPytest) -> None:
         tests = """
             import psycopg

@@ -155,6 +155,8 @@ def test_a_command_of_an_application_that_is_not_there_is_an_error() -> None:
         ("api-server-cli", ["doctor", "everything"]),
         ("api-server-cli", ["db"]),
         ("api-server-cli", ["db", "upgrade", "--wait", "-1"]),
+        ("api-server-cli", ["db", "upgrade", "--wait", "nan"]),
+        ("api-server", ["--profiles", ""]),
         ("api-server-cli", []),
     ],
 )

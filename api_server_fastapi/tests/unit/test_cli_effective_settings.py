@@ -106,6 +106,8 @@ def test_a_value_that_may_not_be_used_is_shown_all_the_same() -> None:
         ("API_SERVER_DATABASE_URL", "hush"),
         ("PECULIAR_PASSWORD", "hush"),
         ("PECULIAR_PROXY", "http://me:hush@proxy"),
+        ("PECULIAR_PROXY", "http://me:my hush@proxy"),
+        ("PECULIAR_PROXY", "postgresql://h/db?user=u&password=hush"),
     ],
 )
 def test_a_secret_is_set_and_hidden(variable: str, value: str) -> None:
@@ -123,6 +125,8 @@ def test_a_secret_is_set_and_hidden(variable: str, value: str) -> None:
         ("https://me:hu@sh@db", "https://…@db"),
         ("https://me:hu/sh@db?a=b", "https://…@db?a=b"),
         ("http://hush@db", "http://…@db"),
+        ("http://@hush@db", "http://…@db"),
+        ("postgresql://h/db?user=u&sslpassword=hush&x=1", "postgresql://h/db?user=u&sslpassword=…&x=1"),
         ("mail me@example.org, or http://host/a", "mail me@example.org, or http://host/a"),
     ],
 )

@@ -96,6 +96,12 @@ def test_an_unknown_face_stops_the_start_and_the_names_are_told(
     assert str(raised.value).startswith(sentence)
 
 
+@pytest.mark.parametrize("name", ["BackOffice", "rest", "graphql"])
+def test_a_face_whose_name_cannot_be_chosen_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"the profile '{name}' should have a name in lower case that is none of"):
+        Application(name="faces", version="1", profiles={name: tuple})
+
+
 def test_the_foundation_has_two() -> None:
     use_application(FOUNDATION)
     assert get_active_profiles() == {"rest", "graphql"}

@@ -103,15 +103,27 @@ def test_the_foundation_s_services_are_the_getters() -> None:
     assert registry.get(ReadinessPipeline) is get_readiness_pipeline()
 
 
-def test_an_application_may_replace_a_service_of_the_foundation() -> None:
-    class Mine(HealthCheckService):
-        pass
-
+def test_what_the_getters_give_cannot_be_replaced_at_the_other_door() -> None:
     def register(registry: ServiceRegistry) -> None:
-        registry.register_singleton(HealthCheckService, lambda: Mine(get_readiness_pipeline()))
+        registry.register_singleton(HealthCheckService, lambda: HealthCheckService(get_readiness_pipeline()))
 
     registry = use_application(Application(name="mine", version="1", register=register))
-    assert isinstance(registry.get(HealthCheckService), Mine)
+    assert registry.get(HealthCheckService) is get_health_check_service()
+
+
+def test_services_that_share_a_name_are_pinged_both() -> None:
+    asked: list[str] = []
+    registry = ServiceRegistry()
+    for number in range(2):
+        client = type("Client", (), {"__module__": f"module_{number}"})
+        registry.register_factory(client, client, ping=lambda service: asked.append(type(service).__module__))
+    registry.register_factory(Dependency, Dependency, ping=lambda service: asked.append("dependency"))
+    pings = registry.pings()
+    assert {name.rpartition(".")[2] for name in pings} == {"Client", "Dependency"}
+    assert "Dependency" in pings
+    for ping in pings.values():
+        ping()
+    assert sorted(asked) == ["dependency", "module_0", "module_1"]
 
 
 class TestOncePerProcess:

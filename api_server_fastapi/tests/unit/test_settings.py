@@ -193,6 +193,14 @@ def test_credentials_of_every_page_of_the_web_are_refused(monkeypatch: pytest.Mo
     assert Settings().cors_origins == ("https://a.example", "http://localhost:5173")
 
 
+@pytest.mark.parametrize("line", ["A='b\0c'", "'A=B'=c"])
+def test_an_env_file_that_no_environment_can_hold_is_told(tmp_path: Path, line: str) -> None:
+    file = tmp_path / "odd.env"
+    file.write_text(f"{line}\n")
+    with pytest.raises(StartError, match=r"odd\.env has a name or a value that no variable can have"):
+        load_env_file(file)
+
+
 class TestSources:
     """Where the value of a variable comes from."""
 

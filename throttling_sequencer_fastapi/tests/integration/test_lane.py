@@ -400,6 +400,19 @@ def planning_processes() -> set[int]:
     return {child.pid for child in psutil.Process().children() if "spawn_main" in str(child.cmdline())}
 
 
+class TestIdleProcesses:
+    async def test_one_that_is_killed_is_missed_before_a_plan_needs_it(self) -> None:
+        async with started(workers=1) as lane:
+            await at_rest(lane)
+            pid = lane._processes[0].pid
+            assert pid is not None
+            os.kill(pid, signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while lane._processes[0].pid == pid or lane.living < 1:
+                    await asyncio.sleep(0.01)
+            assert await lane.run(QUICK)
+
+
 class TestWarmUp:
     async def test_neither_a_start_nor_the_plans_after_it_wait_for_it(self) -> None:
         async with started(max_waiting=3, max_waiting_ms=math.inf, warm_up=warm_up) as lane:

@@ -1,10 +1,11 @@
 """What `doctor` says of the sequencer's settings."""
 
 from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
 
 from api_server.findings import Finding
 from api_server.server import UvicornServerConfig
-from api_server.settings import get_settings
+from api_server.settings import get_settings, libpq_url
 
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
@@ -12,7 +13,8 @@ from throttling_sequencer.core.settings import SequencerSettings
 
 def findings() -> Sequence[Finding]:
     """Return the contradictions among settings that are each well-formed."""
-    return [finding for finding in (_memory_of_several(), _no_database(), _memory_beside_database()) if finding]
+    found = (_memory_of_several(), _no_database(), _memory_beside_database(), _two_databases())
+    return [finding for finding in found if finding]
 
 
 def _memory_of_several() -> Finding | None:
@@ -45,4 +47,19 @@ def _memory_beside_database() -> Finding | None:
         "warning",
         ("SEQUENCER_PERSISTENCE", "PICCOLO_DB_HOST"),
         "A database is configured, but SEQUENCER_PERSISTENCE=memory leaves it unused.",
+    )
+
+
+def _two_databases() -> Finding | None:
+    """Tell of tables that are made in one database and looked for in another; the hosts may differ for a pooler."""
+    url, own = get_settings().database_url, PiccoloDBConfig()
+    if url is None or not own.host or SequencerSettings().persistence == "memory":
+        return None
+    name = unquote(urlsplit(libpq_url(url.get_secret_value())).path.removeprefix("/"))
+    if not name or name == own.database:
+        return None
+    return Finding(
+        "error",
+        ("API_SERVER_DATABASE_URL", "PICCOLO_DB_DATABASE"),
+        f"Two databases: migrations and locks are for {name}, and requests are kept in {own.database}.",
     )

@@ -30,6 +30,8 @@ _IDLE_S = 0.2
 # How long a caller waits while no process is there.
 _START_S = 30.0
 _PAUSE_S = 2.0
+# How often an idle process is looked at: one that was killed is missed before a plan needs it.
+_LOOK_S = 1.0
 
 
 @dataclass(eq=False, slots=True)
@@ -255,15 +257,19 @@ class ProcessLane:
                     await self._is_closed.wait()
 
     async def _assignment(self, process: PlanningProcess) -> _Assignment | None:
+        """Wait for work, and get warm meanwhile. Raises BrokenProcessPool where the process was killed meanwhile."""
         while not self._is_closed.is_set():
             assigned: asyncio.Future[_Assignment | None] = asyncio.get_running_loop().create_future()
             self._idle[process] = assigned
             self._dispatch()
-            await asyncio.wait([assigned], timeout=None if self._is_warm(process) else _IDLE_S)
+            is_warm = self._is_warm(process)
+            await asyncio.wait([assigned], timeout=_LOOK_S if is_warm else _IDLE_S)
             if assigned.done():
                 return assigned.result()
             del self._idle[process]
-            if self._warm_up is not None and not self._warming.locked():
+            if not process.is_alive:
+                raise BrokenProcessPool
+            if not is_warm and self._warm_up is not None and not self._warming.locked():
                 async with self._warming:
                     await self._get_warm(process, self._warm_up)
         return None

@@ -59,6 +59,17 @@ class PlanningProcess:
         except (BrokenProcessPool, OSError) as error:
             raise LaneBrokenError from error
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether the process is there; the pool notices by itself that one is gone, and reaps it."""
+        if self.pid is None:
+            return False
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     async def warm_up(self, warm_up: Callable[[], None]) -> asyncio.Future[None]:
         """Have the process run a module-level function, so that no plan is slow for it; return what came of it.
 

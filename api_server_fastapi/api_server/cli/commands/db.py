@@ -1,5 +1,6 @@
 """`db`: whether the database is as the code expects it, and how it becomes so."""
 
+import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,6 +26,8 @@ def upgrade(
     ] = 600.0,
 ) -> None:
     """Apply what is pending, and tell whether the database is as it should be then: 0, else 1."""
+    if not math.isfinite(wait):
+        raise typer.BadParameter("should be a number of seconds", param_hint="--wait")
     raise typer.Exit(_database().upgrade(asks=not yes, wait=wait))
 
 

@@ -61,7 +61,15 @@ async def test_a_plain_check_does_not_hold_the_loop() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [ZeroDivisionError("a fact for operators"), SystemExit(3), KeyboardInterrupt(), StopIteration("x")]
+    "error",
+    [
+        ZeroDivisionError("a fact for operators"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        StopIteration("x"),
+        BaseExceptionGroup("several", [SystemExit(1)]),
+        BaseException("of a kind of its own"),
+    ],
 )
 async def test_a_check_that_raises_has_failed(error: BaseException) -> None:
     def raises(check: ReadinessCheck) -> ReadinessCheckResult:
@@ -109,6 +117,35 @@ async def test_a_check_that_does_not_let_itself_be_cancelled_holds_nobody() -> N
     check.is_over.set()
     assert check._task is not None
     await check._task
+
+
+def test_nor_does_it_keep_the_loop_from_closing() -> None:
+    """Whoever closes a loop waits for every task that it knows."""
+    code = """
+import asyncio
+from api_server.readiness_pipeline import ReadinessCheck
+
+class Forever(ReadinessCheck):
+    async def _execute(self):
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                pass
+
+print(asyncio.run(Forever("forever", timeout=0.05).run()).message)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=10)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "no answer within 0.05 s\n", "")
+
+
+async def test_a_check_that_holds_the_loop_is_late_and_has_failed() -> None:
+    class Holds(ReadinessCheck):
+        async def _execute(self) -> ReadinessCheckResult:
+            time.sleep(0.09)  # noqa: ASYNC251 - that is what it does wrong
+            return self.success("fine")
+
+    assert (await Holds("holds", timeout=0.01).run()).message == "no answer within 0.01 s"
 
 
 async def test_a_thread_that_hangs_is_not_joined_by_another() -> None:

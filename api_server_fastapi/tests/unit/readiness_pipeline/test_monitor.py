@@ -18,6 +18,26 @@ from api_server.readiness_pipeline import (
 from scripted_checks import Answer, GatedCheck, ScriptedCheck, bad, good
 
 
+class Unspeakable:
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+CYCLIC: dict[str, Any] = {}
+CYCLIC["self"] = CYCLIC
+ODD_DETAILS = [
+    "oops",
+    ["a"],
+    7,
+    {"name": "\ud800"},
+    {"\ud800": "name"},
+    CYCLIC,
+    {"unspeakable": Unspeakable()},
+    {"long": "x" * 1_000_000, "many": list(range(100_000)), "huge": 10**5000},
+    Unspeakable(),
+]
+
+
 def monitor_of(
     check: ReadinessCheck, *, critical: bool = True, budget: float = 5.0, **options: float
 ) -> ReadinessMonitor:
@@ -109,6 +129,24 @@ async def test_reports_are_made_at_least_once_a_period_however_long_they_take() 
     assert 0.17 <= min(pauses) <= 0.21
 
 
+async def test_a_failure_that_somebody_forced_to_light_is_looked_at_every_moment() -> None:
+    check = ScriptedCheck(good)
+    monitor = monitor_of(check, period=60, period_while_failing=0.01)
+    async with monitor.refreshing(), asyncio.timeout(5):
+        check.answer = bad
+        await monitor.refresh(force_rerun=True)
+        while check.runs < 5:
+            await asyncio.sleep(0.005)
+
+
+@pytest.mark.parametrize("period", [1.0, 3.3, 10.0])
+async def test_a_report_that_takes_as_long_as_it_may_is_not_stale_before_the_next(period: float) -> None:
+    """Two that take their budget, the second of which began a period after the first."""
+    pipeline = ReadinessPipeline([ReadinessStage("stage", [ScriptedCheck(good)])], budget=5.0)
+    monitor = ReadinessMonitor(pipeline, period=period)
+    assert monitor._stale_after >= period + 2 * pipeline.budget
+
+
 async def test_periods_differ_by_a_little() -> None:
     monitor = monitor_of(ScriptedCheck(good), period=10)
     await monitor.refresh()
@@ -131,7 +169,7 @@ async def test_refreshing_ends_with_its_context_and_takes_a_run_with_it() -> Non
     hanging = GatedCheck(timeout=60)
     monitor = monitor_of(hanging, budget=0.05)
     async with monitor.refreshing(), asyncio.timeout(5):
-        monitor._pipeline._budget = 60
+        monitor._pipeline.budget = 60
         while hanging.runs < 2:
             await asyncio.sleep(0.005)
     async with asyncio.timeout(1):
@@ -161,6 +199,14 @@ class TestBody:
 
         assert "of the inside" not in str(await self.body(tells, with_details=False))
         assert "of the inside" in str(await self.body(tells, with_details=True))
+
+    @pytest.mark.parametrize("odd", ODD_DETAILS, ids=lambda odd: type(odd).__name__)
+    async def test_nothing_that_a_check_says_breaks_the_body(self, odd: Any) -> None:
+        for answer in (lambda check: check.failed("broken", odd), lambda check: check.failed(odd)):
+            body = await self.body(answer, with_details=True)
+            text = json.dumps(body, allow_nan=False, ensure_ascii=False).encode()
+            assert b"failed" in text
+            assert len(text) < 100_000
 
     async def test_details_of_any_kind_are_json(self) -> None:
         odd = {"nan": float("nan"), "set": {1}, "object": object(), "nested": {1: [b"bytes", 1.5, None, True]}}

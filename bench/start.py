@@ -25,7 +25,7 @@ def measure() -> dict[str, Any]:
         "ready_warm_s": [round(ready, 2) for ready, _ in warm],
         "ready_warm_median_s": round(statistics.median(ready for ready, _ in warm), 2),
         "first_plan_median_s": round(statistics.median(plan for _, plan in warm), 2),
-        "help_median_s": {name: _help(name) for name in ("api-server", "throttling-sequencer")},
+        "help_median_s": {name: _help(name) for name in ("api-server", "api-server-cli", "throttling-sequencer")},
     }
 
 

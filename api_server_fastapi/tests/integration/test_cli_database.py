@@ -56,6 +56,7 @@ def test_the_server_has_the_same_commands(database: PostgresAddress) -> None:
     )
 
 
+@pytest.mark.slow
 def test_current_and_history_tell_what_is_applied_and_change_nothing(database: PostgresAddress) -> None:
     assert db("history", url=database.url).stdout == "pending  numbered  0001\n"
     assert not is_migrated(database.url)

@@ -208,6 +208,7 @@ def test_no_command_shows_a_secret(
     assert MARKER not in told
 
 
+@pytest.mark.slow
 def test_no_command_shows_the_password_by_which_it_gets_in(database: PostgresAddress) -> None:
     with ThreadPoolExecutor(2) as pool:
         environment = {**LOUD, "API_SERVER_DATABASE_URL": database.url}

@@ -128,6 +128,7 @@ def test_a_folder_is_the_same_however_its_path_is_spelled(tmp_path: Path, said: 
     assert not answers(address)
 
 
+@pytest.mark.slow
 def test_who_comes_while_the_last_one_leaves_gets_a_server(folder: Path) -> None:
     for _ in range(5):
         with ThreadPoolExecutor(2) as threads:
@@ -144,6 +145,7 @@ def test_a_path_that_a_shell_would_change_is_refused(tmp_path: Path, said: list[
         pass
 
 
+@pytest.mark.slow
 def test_a_killed_server_recovers(folder: Path, said: list[str]) -> None:
     with running(folder, said) as address:
         with psycopg.connect(address.url) as connection:

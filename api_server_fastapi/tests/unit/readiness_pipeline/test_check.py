@@ -177,12 +177,12 @@ def test_a_thread_that_hangs_does_not_keep_the_loop_from_closing() -> None:
         released.wait()
         return check.success("fine")
 
-    check = ScriptedCheck(hangs, timeout=0.05)
+    check = ScriptedCheck(hangs, "that outlives its loop", timeout=0.05)
     began = time.monotonic()
     asyncio.run(check.run())
     assert time.monotonic() - began < 2
     assert check._is_running
-    (thread,) = [thread for thread in threading.enumerate() if thread.name == "readiness check check"]
+    (thread,) = [thread for thread in threading.enumerate() if thread.name.endswith(check.name)]
     released.set()
     thread.join(5)
     assert not check._is_running

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from api_server.exceptions import StartError
 
-# Where a variable came from that was set here, by its upper-case name.
-_SOURCES: dict[str, str] = {}
+# What a variable was set to here, and where that came from, by its upper-case name.
+_SOURCES: dict[str, tuple[str, str]] = {}
 
 
 def value_of(variable: str) -> str:
@@ -18,7 +18,10 @@ def value_of(variable: str) -> str:
 
 def source_of(variable: str) -> str | None:
     """Return where a variable's value comes from: `environment`, a file, a flag; None where it is not set."""
-    return _SOURCES.get(variable.upper(), "environment") if value_of(variable.upper()) else None
+    if not (value := value_of(variable.upper())):
+        return None
+    set_here, source = _SOURCES.get(variable.upper(), ("", ""))
+    return source if value == set_here else "environment"
 
 
 def load_env_file(path: Path) -> None:
@@ -27,8 +30,9 @@ def load_env_file(path: Path) -> None:
     Reload and worker children inherit it, so that every process of a service sees the same values. Raises StartError
     where the file cannot be read.
     """
+    present = {name.upper() for name, value in os.environ.items() if value}
     for name, value in _parsed(path).items():
-        if value and not value_of(name.upper()):
+        if value and name.upper() not in present:
             if "=" in name or "\0" in name + value:
                 raise StartError(f"The env file {path} has a name or a value that no variable can have: {name!r}.")
             override_environment({name: value}, source=str(path))
@@ -40,7 +44,7 @@ def override_environment(values: Mapping[str, str], *, source: str = "environmen
     for name in [name for name in os.environ if name.casefold() in replaced]:
         del os.environ[name]
     os.environ.update(values)
-    _SOURCES.update({name.upper(): source for name in values})
+    _SOURCES.update({name.upper(): (value, source) for name, value in values.items()})
 
 
 def _parsed(path: Path) -> Mapping[str, str | None]:

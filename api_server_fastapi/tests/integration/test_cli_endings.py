@@ -1,5 +1,6 @@
 """How the command lines end: what a user can do wrong is told in sentences, and how fast they begin."""
 
+import os
 import signal
 import socket
 import statistics
@@ -95,3 +96,11 @@ def test_help_is_there_at_once(command: str) -> None:
         assert run_command(command, "--help").returncode == 0
         seconds.append(time.monotonic() - begun)
     assert statistics.median(seconds) <= 0.5, seconds
+
+
+@pytest.mark.parametrize("command", ["config", "doctor"])
+def test_a_value_that_is_no_text_is_shown_all_the_same(command: str) -> None:
+    odd = {"UVICORN_ROOT_PATH": os.fsdecode(b"/\xff"), "PYTHONIOENCODING": "utf-8:strict"}
+    done = run_command("api-server-cli", command, **odd)
+    assert "Traceback" not in done.stderr
+    assert "UVICORN_ROOT_PATH" in done.stdout

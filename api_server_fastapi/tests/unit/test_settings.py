@@ -201,6 +201,12 @@ def test_an_env_file_that_no_environment_can_hold_is_told(tmp_path: Path, line: 
         load_env_file(file)
 
 
+def test_of_two_spellings_in_a_file_the_last_wins(tmp_path: Path) -> None:
+    (tmp_path / "my.env").write_text("UVICORN_PORT=1\nuvicorn_port=2\n")
+    load_env_file(tmp_path / "my.env")
+    assert UvicornServerConfig().port == 2
+
+
 class TestSources:
     """Where the value of a variable comes from."""
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-from api_server.readiness_pipeline.daemon_thread import DaemonThread
+from api_server.daemon_thread import DaemonThread, abandon
 from api_server.readiness_pipeline.plain import plain_details, plain_text
 
 # What a check that is cancelled may take to leave in good order.
@@ -121,7 +121,7 @@ class ReadinessCheck(ABC):
         finally:
             task.cancel()
             if not task.done():
-                _abandon(task)
+                abandon(task)
 
     @property
     def _is_running(self) -> bool:
@@ -173,12 +173,3 @@ class ReadinessCheck(ABC):
         self, status: CheckStatus, message: str, details: Mapping[str, object] | None = None
     ) -> ReadinessCheckResult:
         return ReadinessCheckResult(self.name, status, message, details or {}, is_critical=self.is_critical)
-
-
-def _abandon(task: "asyncio.Task[ReadinessCheckResult]") -> None:
-    """Let nobody wait for a task that may not let itself be cancelled.
-
-    Whoever closes an event loop waits for every task that it knows, for as long as they take.
-    """
-    asyncio._unregister_task(task)  # noqa: SLF001 - for whoever extends asyncio
-    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - nor complain of it

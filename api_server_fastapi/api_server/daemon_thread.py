@@ -5,7 +5,7 @@ import contextvars
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -49,3 +49,12 @@ class DaemonThread(Generic[T]):
     def _transportable(error: BaseException) -> BaseException:
         """Return the error itself, unless it is one that a future refuses."""
         return RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+
+
+def abandon(task: "asyncio.Task[Any]") -> None:
+    """Let nobody wait for a task that may not let itself be cancelled.
+
+    Whoever closes an event loop waits for every task that it knows, for as long as they take.
+    """
+    asyncio._unregister_task(task)  # noqa: SLF001 - for whoever extends asyncio
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # noqa: SLF001 - nor complain of it

@@ -7,7 +7,8 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from api_server.exceptions import CodedError, FieldError, RetryableError
+from api_server.error_statuses import ERROR_STATUSES
+from api_server.exceptions import CodedError, FieldError, FieldsError, RetryableError
 from api_server.problem_details import UNSUPPORTED_TYPE, problem_response
 from api_server.validation import FieldProblem, field_problems
 
@@ -16,11 +17,14 @@ _MOST_IN_DETAIL = 3
 _MOST_PROBLEMS = 50
 
 
-def register_exception_handlers(app: FastAPI, errors: Mapping[type[Exception], int]) -> None:
-    """Answer every error of `app` in one shape; `errors` maps exception classes with a `code` to their status."""
+def register_exception_handlers(app: FastAPI, errors: Mapping[type[Exception], int] | None = None) -> None:
+    """Answer every error of `app` in one shape.
+
+    `errors` maps exception classes with a `code` to their status, besides the foundation's own.
+    """
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
-    for error_class, status in errors.items():
+    for error_class, status in {**ERROR_STATUSES, **(errors or {})}.items():
         app.add_exception_handler(error_class, _coded_error(status))
 
 
@@ -46,16 +50,18 @@ def _is_json(request: Request) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-def _unacceptable(status: int, problems: Sequence[FieldProblem]) -> Response:
+def _unacceptable(status: int, problems: Sequence[FieldProblem], code: str = "INVALID_VALUE") -> Response:
     detail = "; ".join(f"{problem['field']} {problem['rule']}" for problem in problems[:_MOST_IN_DETAIL])
     if (more := len(problems) - _MOST_IN_DETAIL) > 0:
         detail += f"; and {more} more"
-    return problem_response(status, detail, code="INVALID_VALUE", errors=problems[:_MOST_PROBLEMS])
+    return problem_response(status, detail, code=code, errors=problems[:_MOST_PROBLEMS])
 
 
 def _coded_error(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
     async def handler(request: Request, error: Exception) -> Response:  # noqa: ARG001 - starlette's signature
         assert isinstance(error, CodedError)
+        if isinstance(error, FieldsError):
+            return _unacceptable(status, error.problems, error.code)
         fields: list[FieldProblem] = (
             [{"field": error.field, "rule": error.rule}] if isinstance(error, FieldError) else []
         )

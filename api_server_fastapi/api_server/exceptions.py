@@ -1,7 +1,10 @@
 """Errors that the foundation raises. They know no HTTP: each class carries the code that clients see."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from api_server.validation import FieldProblem
 
 
 class NotAuthenticatedError(Exception):
@@ -14,8 +17,18 @@ class NotAuthenticatedError(Exception):
         self.reason = reason
 
 
-class InvalidQueryError(Exception):
-    """A query parameter that may not stand where it stands."""
+class NotAllowedError(Exception):
+    """Who asks is known, and may not do this."""
+
+    code: ClassVar[str] = "FORBIDDEN"
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(f"this needs the scope {scope}")
+        self.scope = scope
+
+
+class InvalidValueError(ValueError):
+    """A value breaks a rule; `field` is its path."""
 
     code: ClassVar[str] = "INVALID_VALUE"
 
@@ -23,6 +36,60 @@ class InvalidQueryError(Exception):
         super().__init__(f"{field} {rule}")
         self.field = field
         self.rule = rule
+
+
+class InvalidFieldsError(Exception):
+    """Several values break rules: each problem has a `field`, which is a path, and a `rule`."""
+
+    code: ClassVar[str] = "INVALID_VALUE"
+
+    def __init__(self, problems: "Sequence[FieldProblem]") -> None:
+        super().__init__("; ".join(f"{problem['field']} {problem['rule']}" for problem in problems))
+        self.problems = tuple(problems)
+
+
+class ResourceNotFoundError(Exception):
+    """There is no such resource, or it is somebody else's, which looks the same."""
+
+    code: ClassVar[str] = "NOT_FOUND"
+
+    def __init__(self, resource: str, key: object) -> None:
+        super().__init__(f"there is no {resource} {key}")
+        self.resource = resource
+        self.key = str(key)
+
+
+class ResourceExistsError(Exception):
+    """What identifies a resource is taken by another one."""
+
+    code: ClassVar[str] = "ALREADY_EXISTS"
+
+    def __init__(self, resource: str, key: object) -> None:
+        super().__init__(f"there is a {resource} {key} already")
+        self.resource = resource
+        self.key = str(key)
+
+
+class VersionConflictError(Exception):
+    """Someone else changed the resource since it was read."""
+
+    code: ClassVar[str] = "VERSION_CONFLICT"
+
+    def __init__(self, expected_version: int, current_version: int) -> None:
+        super().__init__(f"expected version {expected_version}, found {current_version}: read it again")
+        self.expected_version = expected_version
+        self.current_version = current_version
+
+
+class DatabaseUnavailableError(Exception):
+    """The database cannot be reached or used just now; `reason` is for operators."""
+
+    code: ClassVar[str] = "DATABASE_UNAVAILABLE"
+    retry_after_s = 1
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the database cannot be used just now; try again")
+        self.reason = reason
 
 
 class StartError(Exception):
@@ -50,6 +117,13 @@ class FieldError(Protocol):
 
     field: str
     rule: str
+
+
+@runtime_checkable
+class FieldsError(Protocol):
+    """An exception about several input fields."""
+
+    problems: "Sequence[FieldProblem]"
 
 
 @runtime_checkable

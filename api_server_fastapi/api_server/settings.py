@@ -61,6 +61,12 @@ class Settings(BaseSettings):
         default=None,
         description="`postgresql://…` straight to the primary; unset: the application's own database",
     )
+    database_pool_size: int = Field(
+        default=5, ge=1, le=1000, description="connections that each serving process has to that database at most"
+    )
+    database_statement_timeout_ms: int = Field(
+        default=5000, ge=1, le=600_000, description="milliseconds that a statement of a request may run"
+    )
     profiles: Annotated[tuple[Name, ...], NoDecode, BeforeValidator(comma_separated)] = Field(
         default=(),
         description="which faces are served: `rest`, `graphql`, or several separated by commas; unset: all",

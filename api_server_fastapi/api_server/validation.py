@@ -1,5 +1,6 @@
 """Says in one way what pydantic found wrong, wherever the value came from."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
@@ -16,13 +17,18 @@ def field_problems(errors: Sequence[Mapping[str, Any]], *, within: int = 0) -> l
 
     Neither the input nor the context of an error is repeated: they may be large, and may be what JSON cannot carry.
     """
-    return [_problem(error["type"], tuple(error["loc"]), error["msg"], within) for error in errors]
+    return [_problem(error, tuple(error["loc"])[within:]) for error in errors]
 
 
-def _problem(kind: str, location: tuple[str | int, ...], message: str, within: int) -> FieldProblem:
-    if kind == "json_invalid":
+def _problem(error: Mapping[str, Any], location: tuple[str | int, ...]) -> FieldProblem:
+    if error["type"] == "json_invalid":
         return {"field": "body", "rule": "should be valid JSON"}
-    return {"field": _path(location[within:]) or "body", "rule": _rule(kind, message)}
+    raised = error.get("ctx", {}).get("error")
+    # A rule of a domain, which knows itself where in the validated object it was broken.
+    field, rule = getattr(raised, "field", None), getattr(raised, "rule", None)
+    if isinstance(field, str) and isinstance(rule, str):
+        return {"field": _path((*location, field)), "rule": rule}
+    return {"field": _path(location) or "body", "rule": _rule(error["type"], error["msg"])}
 
 
 def _path(location: Sequence[str | int]) -> str:
@@ -41,5 +47,8 @@ def _rule(kind: str, message: str) -> str:
             return "is not known here"
         case "model_type" | "model_attributes_type" | "dict_type":
             return "should be an object"
+        case "value_error":
+            return message.removeprefix("Value error, ")
         case _:
-            return message.removeprefix("Input ").partition(", unable to parse")[0]
+            # It begins with what pydantic calls the value: Input, String, List.
+            return re.sub(r"^[A-Z][a-z]+ (?=should )", "", message).partition(", unable to parse")[0]

@@ -1,8 +1,8 @@
 """A server that accepts connections and answers nothing."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 import psutil
 from api_server.testing import RunningCluster
@@ -13,10 +13,15 @@ def frozen(server: RunningCluster) -> Iterator[None]:
     """Stop all processes of a PostgreSQL without ending them, for as long as the context lasts."""
     postmaster = psutil.Process(int((server.cluster.data / "postmaster.pid").read_text().splitlines()[0]))
     processes = [postmaster, *postmaster.children(recursive=True)]
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+    _send(signal.SIGSTOP, processes)
     try:
         yield
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
+        _send(signal.SIGCONT, processes)
+
+
+def _send(number: signal.Signals, processes: Sequence[psutil.Process]) -> None:
+    for process in processes:
+        # One may end just now.
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)

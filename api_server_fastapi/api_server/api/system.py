@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from api_server.api.dependencies import provide
 from api_server.application import Application
-from api_server.exceptions import InvalidQueryError
+from api_server.exceptions import InvalidValueError
 from api_server.identity import Principal
 from api_server.readiness_pipeline import CheckStatus, ReadinessState
 from api_server.services.health_check_service import HealthCheckService
@@ -102,7 +102,7 @@ async def readiness(
     """
     if force_rerun:
         if request.method != "POST":
-            raise InvalidQueryError("force_rerun", "is for POST, with an identity")
+            raise InvalidValueError("force_rerun", "is for POST, with an identity")
         await health.refresh(force_rerun=True)
     response.status_code = 200 if health.is_ready else 503
     response.headers.update(_NOT_KEPT)

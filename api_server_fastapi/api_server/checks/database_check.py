@@ -3,10 +3,11 @@
 from abc import abstractmethod
 
 import psycopg
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from api_server.database.conninfo import UnreadableUrlError
 from api_server.readiness_pipeline import ReadinessCheck, ReadinessCheckResult
 
 
@@ -30,8 +31,7 @@ class DatabaseCheck(ReadinessCheck):
         except (psycopg.OperationalError, OperationalError) as error:
             reason = error.orig if isinstance(error, OperationalError) else error
             return self.failed("the database cannot be reached", {"error": " ".join(str(reason).split())})
-        except (psycopg.ProgrammingError, ProgrammingError):
-            # libpq quotes the part of the URL that it cannot read, which may be the password.
+        except UnreadableUrlError:
             return self.failed("the database's URL cannot be read")
         except NoConnectionError:
             return self.failed("every connection of the pool is in use")

@@ -11,31 +11,27 @@ import asyncio
 import hashlib
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg import AsyncConnection
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from api_server.settings import get_settings, libpq_url
+from api_server.database.conninfo import UnreadableUrlError, conninfo
+from api_server.settings import get_settings
 
 _POLL_INTERVAL_S = 0.2
 
 # How long a single statement may take: none of them waits for anything.
 _ANSWER_TIMEOUT_S = 5.0
 
-# What a URL does not say itself. The connection is idle while the lock is held; a dead peer is noticed all the same.
-_CONNECTION = {
+# The connection is idle while the lock is held; a dead peer is noticed all the same.
+_CONNECTION: dict[str, str | int] = {
     "application_name": "api_server advisory lock",
     "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
     "target_session_attrs": "primary",
-    "tcp_user_timeout": 15_000,
 }
 
 # The same on the server's side, which frees the lock of a machine that vanished; and idle is what a holder is.
@@ -205,9 +201,8 @@ class _Session:
 
 @asynccontextmanager
 async def _session(lock: str, url: str | None) -> AsyncIterator[_Session]:
-    conninfo = _conninfo(url)
     try:
-        connection = await AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)
+        connection = await AsyncConnection.connect(_conninfo(url), autocommit=True, prepare_threshold=None)
     except psycopg.Error as error:
         raise _unusable(lock, error) from error
     try:
@@ -226,11 +221,10 @@ def _conninfo(url: str | None) -> str:
                 "API_SERVER_DATABASE_URL is not set: an advisory lock needs a URL that leads straight to the primary."
             )
         url = setting.get_secret_value()
-    # libpq quotes the part of the URL that it cannot read, which may be the password: its error goes nowhere.
-    with suppress(psycopg.ProgrammingError):
-        parameters: dict[str, Any] = {**_CONNECTION, **conninfo_to_dict(libpq_url(url))}
-        return make_conninfo(**parameters)
-    raise AdvisoryLockError("The database's URL cannot be read.")
+    try:
+        return conninfo(url, **_CONNECTION)
+    except UnreadableUrlError as error:
+        raise AdvisoryLockError(str(error)) from error
 
 
 def _unusable(lock: str, error: psycopg.Error) -> AdvisoryLockError:

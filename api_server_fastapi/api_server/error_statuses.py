@@ -1,0 +1,25 @@
+"""Which HTTP status answers each error that the foundation raises; the errors themselves know no HTTP."""
+
+from collections.abc import Mapping
+
+from api_server.exceptions import (
+    DatabaseUnavailableError,
+    InvalidFieldsError,
+    InvalidValueError,
+    NotAllowedError,
+    NotAuthenticatedError,
+    ResourceExistsError,
+    ResourceNotFoundError,
+    VersionConflictError,
+)
+
+ERROR_STATUSES: Mapping[type[Exception], int] = {
+    DatabaseUnavailableError: 503,
+    InvalidFieldsError: 422,
+    InvalidValueError: 422,
+    NotAllowedError: 403,
+    NotAuthenticatedError: 401,
+    ResourceExistsError: 409,
+    ResourceNotFoundError: 404,
+    VersionConflictError: 409,
+}

@@ -1,5 +1,6 @@
 """The sequencer administered by the foundation's command lines."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -47,14 +48,24 @@ def test_an_empty_database_is_migrated_and_then_as_it_should_be(database: Postgr
     assert upgraded.returncode == 0, upgraded.stdout + upgraded.stderr
     checked = run_command("api-server-cli", "db", "check", **variables(database))
     assert checked.returncode == 0, checked.stdout
-    assert "success         database_schema: up to date (backends: ['piccolo'])" in checked.stdout
+    assert "success         database_schema: up to date (backends: ['alembic', 'piccolo'])" in checked.stdout
     assert run_command("api-server", "check", "--strict", **variables(database)).returncode == 0
+
+
+def test_the_sequencers_tables_can_be_reverted_and_made_again(database: PostgresAddress) -> None:
+    first, second = "2026-11-25T16:50:50:923447", "2026-11-25T17:05:12:310268"
+    assert run_here("api-server-cli", "db", "upgrade", "--yes", **variables(database)).exit_code == 0
+    done = run_here("api-server-cli", "db", "downgrade", first, "--yes", **variables(database))
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, f"Reverted: {second}.")
+    history = run_here("api-server-cli", "db", "history", **variables(database)).stdout
+    assert history == f"applied  alembic  20261127_presets\napplied  piccolo  {first}\npending  piccolo  {second}\n"
+    assert run_here("api-server-cli", "db", "upgrade", "--yes", **variables(database)).exit_code == 0
 
 
 def test_doctor_asks_the_sequencer_too(database: PostgresAddress) -> None:
     done = run_here("api-server-cli", "doctor", **variables(database), SEQUENCER_PERSISTENCE="memory")
-    assert "SEQUENCER_PERSISTENCE              memory" in done.stdout
-    assert "PICCOLO_DB_PASSWORD                (set, hidden)" in done.stdout
+    assert re.search(r"^SEQUENCER_PERSISTENCE +memory", done.stdout, re.MULTILINE)
+    assert re.search(r"^PICCOLO_DB_PASSWORD +\(set, hidden\)", done.stdout, re.MULTILINE)
     assert "warning  SEQUENCER_PERSISTENCE, PICCOLO_DB_HOST: A database is configured" in done.stdout
     assert done.exit_code == 0
 

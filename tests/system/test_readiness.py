@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from api_server.database.alembic_manager import AlembicManager
 from api_server.local.postgres import PostgresCluster
 from api_server.testing import RunningCluster, StartService, clean_environment
 from older_postgres import older_programs
@@ -49,6 +50,7 @@ def check(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
 def test_the_foundation_is_ready_exactly_while_its_database_is(
     start_service: StartService, cluster: RunningCluster, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
+    AlembicManager(cluster.address.url).perform_migration()
     cluster.stop()
     url = f"http://127.0.0.1:{(port := unused_tcp_port_factory())}"
     database = {"API_SERVER_DATABASE_URL": cluster.address.url}

@@ -15,6 +15,11 @@ from sequencer_process import ROOT
 
 pytestmark = pytest.mark.slow
 
+DIFFERENCES = """
+from api_server.database.alembic_manager import AlembicManager
+assert "site-packages" in AlembicManager.__init__.__code__.co_filename
+assert AlembicManager().differences() == []
+"""
 DISTRIBUTIONS = ("api_server_fastapi", "throttling_sequencer_fastapi")
 
 
@@ -66,11 +71,23 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def test_a_wheel_holds_its_package_and_no_test(wheels: list[Path]) -> None:
-    packages = {"api_server": "py.typed", "throttling_sequencer": "configuration/log_config_json.json"}
-    for wheel, (package, file) in zip(wheels, packages.items(), strict=True):
+    packages = {
+        "api_server": ["py.typed", "migrations/env.py", "migrations/script.py.mako"],
+        "throttling_sequencer": ["configuration/log_config_json.json"],
+    }
+    for wheel, (package, files) in zip(wheels, packages.items(), strict=True):
         names = ZipFile(wheel).namelist()
-        assert f"{package}/{file}" in names
+        assert {f"{package}/{file}" for file in files} <= {*names}
         assert {name.partition("/")[0] for name in names} == {package, f"{package}-0.1.0.dist-info"}
+
+
+def test_a_wheel_can_migrate(place: Path, postgres: PostgresAddress) -> None:
+    with fresh_database(postgres) as database:
+        variables = {**environment(place), "API_SERVER_DATABASE_URL": database.url}
+        told = made(place / "venv/bin/api-server-cli", "db", "upgrade", "--yes", cwd=place, **variables)
+        assert "success         database_schema: up to date (backends: ['alembic'])" in told
+        made(place / "venv/bin/python", "-c", DIFFERENCES, cwd=place, **variables)
+        made(place / "venv/bin/api-server-cli", "db", "downgrade", "base", "--yes", cwd=place, **variables)
 
 
 @pytest.mark.parametrize("command", ["api-server", "api-server-cli", "throttling-sequencer"])

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import typer
 
@@ -16,21 +16,28 @@ from api_server.cli.checks.runner import run_checks
 from api_server.cli.database_url import UNREADABLE, can_be_read
 from api_server.cli.output import tell
 from api_server.database.advisory_lock import AdvisoryLockError
+from api_server.database.alembic_manager import AlembicManager, RevisionError, SchemaError
 from api_server.database.connection import create_engine
 from api_server.database.migration_backend import (
+    BASE,
     MigrationBackend,
     MigrationError,
     applied_migrations,
+    downgrade_to,
+    migrations_after,
     pending_migrations,
     upgrade_all,
 )
-from api_server.exceptions import StartError
+from api_server.exceptions import DatabaseUnavailableError, StartError
 from api_server.logging import configure_logging
 from api_server.readiness_pipeline import ReadinessState
+from api_server.services.migrations import migrations_of
 from api_server.settings import get_settings
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
+
+_Backend = TypeVar("_Backend", bound=MigrationBackend)
 
 
 @contextmanager
@@ -58,8 +65,6 @@ class AdministeredDatabase:
     @_told()
     def upgrade(self, *, asks: bool, wait: float) -> int:
         """Apply what is pending, once the basic checks succeed and whoever is asked agrees; then run all checks."""
-        if not self.backends:
-            return _say_that_there_are_none()
         if run_checks(basic_pipeline(self.engine), self.engine.dispose) is not _OPERATIONAL:
             tell("Nothing was changed.")
             return 1
@@ -68,17 +73,66 @@ class AdministeredDatabase:
             typer.echo("Nothing to do: every migration is applied.")
             return 0
         _list(pending)
-        if asks and not _agreed():
+        if asks and not _agreed("Apply them?", "--yes applies them without asking"):
             tell("Nothing was changed.")
             return 1
         asyncio.run(upgrade_all(self.backends, self.url, lock_timeout=wait))
         return self.check()
 
     @_told()
+    def downgrade(self, target: str, *, backend: str | None, asks: bool, wait: float) -> int:
+        """Revert what a backend applied after `target`, once the basic checks succeed and whoever is asked agrees."""
+        if run_checks(basic_pipeline(self.engine), self.engine.dispose) is not _OPERATIONAL:
+            tell("Nothing was changed.")
+            return 1
+        chosen, applied = self._backend_that_has(target, backend)
+        reverted = migrations_after(target, applied)
+        if not reverted:
+            is_empty = target == BASE
+            nothing = "no migration is applied" if is_empty else f"{chosen.name} has nothing applied after {target}"
+            typer.echo(f"Nothing to do: {nothing}.")
+            return 0
+        typer.echo(f"{chosen.name}: {len(reverted)} to revert")
+        for migration in reverted:
+            typer.echo(f"  {migration}")
+        typer.echo("The tables and columns that they made are dropped, and what is in them is lost.")
+        if asks and not _agreed("Revert them?", "--yes reverts them without asking"):
+            tell("Nothing was changed.")
+            return 1
+        asyncio.run(downgrade_to(target, chosen, self.url, expected=reverted, lock_timeout=wait))
+        typer.echo(f"Reverted: {', '.join(reverted)}.")
+        return 0
+
+    @_told()
+    def write_revision(self, message: str, *, backend: str | None) -> int:
+        """Write a migration into the sources of an Alembic backend, and print its file."""
+        own = [found for found in self.backends if isinstance(found, AlembicManager)]
+        chosen = _only_one(_called(backend, own), f"could have it: --backend names one of {_names(own)}")
+        try:
+            typer.echo(chosen.write_revision(message))
+        except (RevisionError, SchemaError) as error:
+            tell(str(error))
+            return 1
+        except DatabaseUnavailableError as error:
+            tell(f"The database cannot be used: {error.reason}.")
+            return 1
+        return 0
+
+    def _backend_that_has(self, target: str, name: str | None) -> tuple[MigrationBackend, list[str]]:
+        """Return the only backend of that name, or of any, that has the target applied, and all that it has applied."""
+        named = _called(name, self.backends)
+        applied = {found.name: asyncio.run(applied_migrations(found)) for found in named}
+        having = [found for found in named if target in applied[found.name] or (target == BASE and applied[found.name])]
+        if not having and target == BASE:
+            having = [*named[:1]]
+        if not having:
+            raise StartError(f"{target} is no migration that is applied: `db history` lists them.")
+        chosen = _only_one(having, f"have something to revert: --backend names one of {_names(having)}")
+        return chosen, applied[chosen.name]
+
+    @_told()
     def show_current(self) -> int:
         """Print a line for each backend: its newest applied migration, and how many are pending."""
-        if not self.backends:
-            return _say_that_there_are_none()
         for name, applied, pending in asyncio.run(self._migrations()):
             newest = applied[-1] if applied else "none"
             typer.echo(f"{name}: {newest}, {len(pending)} pending")
@@ -87,8 +141,6 @@ class AdministeredDatabase:
     @_told()
     def show_history(self) -> int:
         """Print a line for each migration."""
-        if not self.backends:
-            return _say_that_there_are_none()
         for name, applied, pending in asyncio.run(self._migrations()):
             for migration in applied:
                 typer.echo(f"applied  {name}  {migration}")
@@ -113,7 +165,7 @@ def administered_database() -> AdministeredDatabase:
     application = checked_application()
     # What is printed is the report.
     configure_logging("WARNING", get_settings().log_format)
-    if not application.uses_database() and not application.requires_database:
+    if not application.needs_database:
         typer.echo(f"{application.name} keeps nothing in a database.")
         raise typer.Exit
     url = application.primary_url()
@@ -122,7 +174,7 @@ def administered_database() -> AdministeredDatabase:
     # A backend that tried might tell what it tried.
     if not can_be_read(url):
         raise StartError(UNREADABLE)
-    return AdministeredDatabase(url, create_engine(url), application.migrations())
+    return AdministeredDatabase(url, create_engine(url), migrations_of(application))
 
 
 _OPERATIONAL = ReadinessState.OPERATIONAL
@@ -135,11 +187,6 @@ def _no_database(application: Application) -> str:
     return f"No database is configured: set API_SERVER_DATABASE_URL to the URL of the primary{others}."
 
 
-def _say_that_there_are_none() -> int:
-    typer.echo("This application has no migrations.")
-    return 0
-
-
 def _list(pending: Mapping[str, Sequence[str]]) -> None:
     for name, migrations in pending.items():
         typer.echo(f"{name}: {len(migrations)} pending")
@@ -147,12 +194,31 @@ def _list(pending: Mapping[str, Sequence[str]]) -> None:
             typer.echo(f"  {migration}")
 
 
-def _agreed() -> bool:
+def _called(name: str | None, backends: Sequence[_Backend]) -> Sequence[_Backend]:
+    """Return the backends of that name, or all where none is given. Raises StartError where there are none."""
+    found = [backend for backend in backends if name in (None, backend.name)]
+    if not found:
+        known = f"are those of {_names(backends)}" if backends else "are none here"
+        raise StartError(f"There are no such migrations: there {known}.")
+    return found
+
+
+def _only_one(backends: Sequence[_Backend], many: str) -> _Backend:
+    if len(backends) > 1:
+        raise StartError(f"Several backends {many}.")
+    return backends[0]
+
+
+def _names(backends: Sequence[MigrationBackend]) -> str:
+    return ", ".join(backend.name for backend in backends)
+
+
+def _agreed(question: str, otherwise: str) -> bool:
     """Ask whoever sits at the terminal. Raises StartError where nobody does."""
     if sys.stdin is None or not sys.stdin.isatty():
-        raise StartError("Nobody is there to be asked, for this is no terminal: --yes applies them without asking.")
+        raise StartError(f"Nobody is there to be asked, for this is no terminal: {otherwise}.")
     try:
-        return input("Apply them? [y/N] ").strip().casefold() in {"y", "yes"}
+        return input(f"{question} [y/N] ").strip().casefold() in {"y", "yes"}
     except EOFError:
         # The prompt's line has no end yet.
         typer.echo()

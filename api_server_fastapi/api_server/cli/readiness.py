@@ -3,10 +3,11 @@
 from api_server.cli.checked_application import checked_application
 from api_server.cli.checks.runner import run_checks
 from api_server.cli.output import tell
+from api_server.database.connection import dispose_db
 from api_server.logging import configure_logging
 from api_server.readiness_pipeline import ReadinessState
 from api_server.server import UvicornServerConfig
-from api_server.services.di import get_engine, get_readiness_pipeline, use_application
+from api_server.services.di import get_readiness_pipeline, use_application
 from api_server.settings import get_settings
 
 
@@ -18,9 +19,8 @@ def check_readiness(*, strict: bool) -> int:
     application = checked_application(UvicornServerConfig)
     # What is printed is the report.
     configure_logging("WARNING", get_settings().log_format)
-    registry, engine = use_application(application), get_engine()
-    closing = (registry.aclose, engine.dispose) if engine is not None else (registry.aclose,)
-    state = run_checks(get_readiness_pipeline(), *closing)
+    registry = use_application(application)
+    state = run_checks(get_readiness_pipeline(), registry.aclose, dispose_db)
     if state is ReadinessState.DEGRADED:
         tell(f"{application.name} is degraded: it serves, but not all that it should.")
     return int(state is ReadinessState.ERROR or (strict and state is ReadinessState.DEGRADED))

@@ -1,4 +1,4 @@
-"""Migrations, whatever tool makes them: what such a tool offers, and the one way in which all of them are applied."""
+"""Migrations, whatever tool makes them: what such a tool offers, and the one way to apply and to revert them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,11 +8,17 @@ import structlog
 
 from api_server.database.advisory_lock import AdvisoryLock, advisory_lock_async
 
+BASE = "base"
+"""The target of a downgrade before which nothing was applied."""
+
 log = structlog.get_logger("api_server.database.migration_backend")
 
 
 class MigrationBackend(Protocol):
-    """The migrations of one schema. No method takes a lock, and none may run beside another's `upgrade`."""
+    """The migrations of one schema.
+
+    No method takes a lock, and none may run beside another's `upgrade` or `downgrade`.
+    """
 
     @property
     def name(self) -> str:
@@ -29,6 +35,13 @@ class MigrationBackend(Protocol):
 
     async def upgrade(self) -> None:
         """Apply every pending migration; one that fails leaves nothing of itself behind."""
+        ...
+
+    async def downgrade(self, target: str) -> None:
+        """Revert, newest first, what was applied after `target`; BASE reverts all.
+
+        Raises ValueError where `target` is not applied. What fails stays applied, and so does what is older.
+        """
         ...
 
 
@@ -65,6 +78,43 @@ async def upgrade_all(
                 applied[backend.name] = migrations
                 log.info("migrations applied", backend=backend.name, migrations=migrations)
     return applied
+
+
+async def downgrade_to(
+    target: str,
+    backend: MigrationBackend,
+    url: str | None = None,
+    *,
+    expected: Sequence[str] | None = None,
+    lock_timeout: float = 600.0,
+) -> list[str]:
+    """Revert what was applied after `target`, or all of it for BASE, and return what was reverted, newest first.
+
+    The tables that it made are lost, and what they hold. It happens under the lock that `upgrade_all` takes; nothing
+    happens where something else than `expected` would be reverted. Raises MigrationError, and what `advisory_lock`
+    raises.
+    """
+    async with advisory_lock_async(AdvisoryLock.MIGRATION, url, timeout=lock_timeout):
+        with _failing_by_name(backend):
+            reverted = migrations_after(target, await backend.applied())
+            if expected is not None and reverted != [*expected]:
+                raise ValueError("others are applied by now than those that were to be reverted; nothing was changed")
+            if reverted:
+                await backend.downgrade(target)
+                log.info("migrations reverted", backend=backend.name, migrations=reverted)
+    return reverted
+
+
+def migrations_after(target: str, applied: Sequence[str]) -> list[str]:
+    """Return, newest first, which of the applied migrations come after `target`, or all for BASE.
+
+    Raises ValueError where `target` is not among them.
+    """
+    if target == BASE:
+        return [*reversed(applied)]
+    if target not in applied:
+        raise ValueError(f"{target} is no migration that is applied, so that nothing is reverted")
+    return [*reversed(applied[applied.index(target) + 1 :])]
 
 
 async def pending_migrations(backends: Sequence[MigrationBackend]) -> Mapping[str, list[str]]:

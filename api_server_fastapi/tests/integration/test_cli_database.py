@@ -9,17 +9,22 @@ import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 import psycopg
 import pytest
 from api_server.database import AdvisoryLock, advisory_lock
+from api_server.database.alembic_manager import AlembicManager
+from api_server.database.migration_backend import upgrade_all
 from api_server.local.postgres import PostgresAddress
 from api_server.testing import RunningCluster, clean_environment
 from command_lines import SUPPORT, program, run_command, run_here
+from numbered_migrations import NumberedMigrations
 from proxies import tcp_proxy
 
 NUMBERED = "numbered_migrations:NUMBERED"
 FAILING = "numbered_migrations:FAILING"
+PRESETS = "20261127_presets"
 
 
 def db(*arguments: str, url: str, app: str = NUMBERED, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -34,16 +39,16 @@ def is_migrated(url: str) -> bool:
 def test_an_empty_database_is_migrated_and_then_as_it_should_be(database: PostgresAddress) -> None:
     before = db("check", url=database.url)
     assert before.returncode == 1
-    assert "failed          database_schema: pending migrations: 1" in before.stdout
+    assert "failed          database_schema: pending migrations: 2" in before.stdout
     assert before.stdout.splitlines()[-1].startswith("error after ")
     upgraded = db("upgrade", "--yes", url=database.url)
     assert upgraded.returncode == 0, upgraded.stdout + upgraded.stderr
-    assert "numbered: 1 pending\n  0001\n" in upgraded.stdout
+    assert f"alembic: 1 pending\n  {PRESETS}\nnumbered: 1 pending\n  0001\n" in upgraded.stdout
     assert "success         database_schema: up to date" in upgraded.stdout
     assert is_migrated(database.url)
     after = db("check", url=database.url)
     assert after.returncode == 0
-    assert "success         database_schema: up to date (backends: ['numbered'])" in after.stdout
+    assert "success         database_schema: up to date (backends: ['alembic', 'numbered'])" in after.stdout
     again = db("upgrade", url=database.url)
     assert again.returncode == 0
     assert again.stdout.endswith("Nothing to do: every migration is applied.\n")
@@ -52,17 +57,20 @@ def test_an_empty_database_is_migrated_and_then_as_it_should_be(database: Postgr
 def test_the_server_has_the_same_commands(database: PostgresAddress) -> None:
     arguments = ("--app", NUMBERED, "cli", "db", "current")
     assert run_command("api-server", *arguments, API_SERVER_DATABASE_URL=database.url).stdout == (
-        "numbered: none, 1 pending\n"
+        "alembic: none, 1 pending\nnumbered: none, 1 pending\n"
     )
 
 
 @pytest.mark.slow
 def test_current_and_history_tell_what_is_applied_and_change_nothing(database: PostgresAddress) -> None:
-    assert db("history", url=database.url).stdout == "pending  numbered  0001\n"
+    assert db("history", url=database.url).stdout == f"pending  alembic  {PRESETS}\npending  numbered  0001\n"
     assert not is_migrated(database.url)
     assert db("upgrade", "--yes", url=database.url).returncode == 0
     told = [db(command, url=database.url) for command in ("current", "history")]
-    assert [done.stdout for done in told] == ["numbered: 0001, 0 pending\n", "applied  numbered  0001\n"]
+    assert [done.stdout for done in told] == [
+        f"alembic: {PRESETS}, 0 pending\nnumbered: 0001, 0 pending\n",
+        f"applied  alembic  {PRESETS}\napplied  numbered  0001\n",
+    ]
     assert [done.returncode for done in told] == [0, 0]
 
 
@@ -117,6 +125,113 @@ def _take_terminal(terminal: int) -> None:
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 
+def migrate(url: str) -> None:
+    asyncio.run(upgrade_all([AlembicManager(url), NumberedMigrations(url)], url))
+
+
+def test_what_was_applied_after_a_migration_is_reverted(database: PostgresAddress) -> None:
+    migrate(database.url)
+    done = db("downgrade", "base", "--backend", "numbered", "--yes", url=database.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-4:] == [
+        "numbered: 1 to revert",
+        "  0001",
+        "The tables and columns that they made are dropped, and what is in them is lost.",
+        "Reverted: 0001.",
+    ]
+    assert not is_migrated(database.url)
+    assert AlembicManager(database.url).validate_schema_state().applied == (PRESETS,)
+    command = ("api-server-cli", "--app", NUMBERED, "db", "downgrade", "base", "--yes")
+    # Now it is clear whose migrations are meant.
+    assert run_here(*command, API_SERVER_DATABASE_URL=database.url).stdout.endswith(f"Reverted: {PRESETS}.\n")
+    assert AlembicManager(database.url).validate_schema_state().applied == ()
+    again = run_here(*command, API_SERVER_DATABASE_URL=database.url)
+    assert (again.exit_code, again.stdout.splitlines()[-1]) == (0, "Nothing to do: no migration is applied.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["base"], 2, "Several backends have something to revert: --backend names one of alembic, numbered."),
+        (["0002"], 2, "0002 is no migration that is applied: `db history` lists them."),
+        (["0001", "--backend", "alembic"], 2, "0001 is no migration that is applied: `db history` lists them."),
+        (["base", "--backend", "x"], 2, "There are no such migrations: there are those of alembic, numbered."),
+        (["0001"], 0, ""),
+        (
+            ["base", "--backend", "numbered"],
+            2,
+            "Nobody is there to be asked, for this is no terminal: --yes reverts them without asking.",
+        ),
+    ],
+)
+def test_nothing_is_reverted_unless_it_is_clear_what(
+    database: PostgresAddress, arguments: list[str], status: int, says: str
+) -> None:
+    migrate(database.url)
+    done = run_here(
+        "api-server-cli", "--app", NUMBERED, "db", "downgrade", *arguments, API_SERVER_DATABASE_URL=database.url
+    )
+    assert str(done.exception or "") == says
+    # Such an error is made a 2 where the command line ends.
+    assert done.exit_code == (0 if status == 0 else 1)
+    if not says:
+        assert done.stdout.endswith("Nothing to do: numbered has nothing applied after 0001.\n")
+    assert is_migrated(database.url)
+
+
+def test_a_lock_that_is_held_for_too_long_is_told_by_a_downgrade_too(database: PostgresAddress) -> None:
+    migrate(database.url)
+    arguments = ("downgrade", "base", "--backend", "numbered", "--yes", "--wait", "0.3")
+    with advisory_lock(AdvisoryLock.MIGRATION, database.url):
+        done = run_here("api-server-cli", "--app", NUMBERED, "db", *arguments, API_SERVER_DATABASE_URL=database.url)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("The lock api_server.migration did not become free within 0.3 s")
+    assert is_migrated(database.url)
+
+
+@pytest.mark.slow
+def test_a_downgrade_asks_whoever_sits_at_the_terminal(database: PostgresAddress) -> None:
+    migrate(database.url)
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [program("api-server-cli"), "--app", NUMBERED, "db", "downgrade", "base", "--backend", "numbered"],
+        env=clean_environment(API_SERVER_DATABASE_URL=database.url, PYTHONPATH=str(SUPPORT)),
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        os.close(theirs)
+        assert isinstance(process.stdout, io.BufferedReader)
+        while b"Revert them? [y/N]" not in (line := process.stdout.read1()):
+            assert line, process.communicate()
+        _answer(process, ours, b"\n")
+        _, errors = process.communicate()
+    os.close(ours)
+    assert (process.returncode, errors) == (1, b"Nothing was changed.\n")
+    assert is_migrated(database.url)
+
+
+def test_a_migration_is_written_for_a_backend_of_alembic_only(
+    database: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AlembicManager, "write_revision", lambda manager, message: Path(f"/{manager.name}/{message}"))
+    arguments = ("api-server-cli", "--app", NUMBERED, "db", "revision", "stars")
+    done = run_here(*arguments, API_SERVER_DATABASE_URL=database.url)
+    assert (done.exit_code, done.stdout) == (0, "/alembic/stars\n")
+    done = run_here(*arguments, "--backend", "numbered", API_SERVER_DATABASE_URL=database.url)
+    assert str(done.exception) == "There are no such migrations: there are those of alembic."
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_migration_is_written_where_others_are_pending_or_there_is_no_database(
+    database: PostgresAddress, unused_tcp_port: int, *, is_there: bool
+) -> None:
+    url = database.url if is_there else f"postgresql://u:p@127.0.0.1:{unused_tcp_port}/x"
+    done = run_here("api-server-cli", "db", "revision", "stars", API_SERVER_DATABASE_URL=url)
+    assert done.exit_code == 1
+    assert ("Target database is not up to date" if is_there else "The database cannot be used") in done.stderr
+
+
 def test_nothing_is_touched_where_the_basic_checks_fail(unused_tcp_port: int) -> None:
     done = db("upgrade", "--yes", url=f"postgresql://u:p@127.0.0.1:{unused_tcp_port}/x")
     assert done.returncode == 1
@@ -160,7 +275,7 @@ def test_a_migration_that_fails_is_told(database: PostgresAddress) -> None:
 def test_migrations_that_cannot_be_read_are_told(command: str, unused_tcp_port: int) -> None:
     done = db(command, url=f"postgresql://u:hush-hush@127.0.0.1:{unused_tcp_port}/x")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("The numbered migrations failed: connection failed: ")
+    assert done.stderr.startswith("The alembic migrations failed: connection failed: ")
     assert "hush" not in done.stderr
 
 
@@ -174,12 +289,6 @@ def test_a_url_that_is_none_is_not_repeated() -> None:
 def test_without_a_database_the_variables_are_named(command: str) -> None:
     error = run_here("api-server-cli", "db", command).exception
     assert str(error) == "No database is configured: set API_SERVER_DATABASE_URL to the URL of the primary."
-
-
-@pytest.mark.parametrize("command", ["upgrade", "history"])
-def test_an_application_without_migrations_says_so(command: str, postgres: PostgresAddress) -> None:
-    result = run_here("api-server-cli", "db", command, API_SERVER_DATABASE_URL=postgres.url)
-    assert (result.exit_code, result.stdout) == (0, "This application has no migrations.\n")
 
 
 def test_ctrl_c_ends_a_wait_for_the_lock(database: PostgresAddress) -> None:
@@ -206,8 +315,9 @@ def _wait_for_session(url: str) -> None:
             time.sleep(0.01)
 
 
-def test_the_foundation_is_operational_on_its_database(postgres: PostgresAddress) -> None:
-    done = run_command("api-server", "check", API_SERVER_DATABASE_URL=postgres.url)
+def test_the_foundation_is_operational_on_its_database(database: PostgresAddress) -> None:
+    AlembicManager(database.url).perform_migration()
+    done = run_command("api-server", "check", API_SERVER_DATABASE_URL=database.url)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines()[0].startswith("success         database_initialization: it can be used (version: ")
     assert done.stdout.splitlines()[-1].startswith("operational after ")

@@ -120,6 +120,9 @@ class TestSchema:
         async def upgrade(self) -> None:
             raise AssertionError("a check changes nothing")
 
+        async def downgrade(self, target: str) -> None:
+            raise AssertionError("a check changes nothing")
+
     async def test_every_backend_is_asked(self) -> None:
         first, second = self.Backend("first"), self.Backend("second", "0001", "0002")
         check = DatabaseSchemaCheck([first, second])

@@ -12,11 +12,19 @@ import numbered_migrations
 import psycopg
 import pytest
 from api_server.database import AdvisoryLock, advisory_lock
-from api_server.database.advisory_lock import AdvisoryLockError, LockTimeoutError, try_advisory_lock_async
+from api_server.database.advisory_lock import (
+    AdvisoryLockError,
+    LockTimeoutError,
+    advisory_lock_async,
+    try_advisory_lock_async,
+)
 from api_server.database.migration_backend import (
+    BASE,
     MigrationBackend,
     MigrationError,
     applied_migrations,
+    downgrade_to,
+    migrations_after,
     upgrade_all,
 )
 from api_server.local.postgres import PostgresAddress
@@ -54,6 +62,11 @@ class ScriptedMigrations:
         if self.error is not None:
             raise self.error
         self.upgraded.append(self.name)
+
+    async def downgrade(self, target: str) -> None:
+        if self.error is not None:
+            raise self.error
+        self.upgraded.clear()
 
 
 def test_of_eight_processes_at_once_one_migrates_an_empty_database(url: str) -> None:
@@ -118,6 +131,59 @@ async def test_a_failure_names_its_backend_frees_the_lock_and_stops_the_rest(url
     assert await NumberedMigrations(url).pending() == []
     async with try_advisory_lock_async(AdvisoryLock.MIGRATION, url) as held:
         assert held
+
+
+async def test_what_is_reverted_is_returned_and_logged(url: str) -> None:
+    backend = NumberedMigrations(url)
+    await upgrade_all([backend], url)
+    with capture_logs() as logs:
+        assert await downgrade_to(BASE, backend, url) == ["0001"]
+    assert logs == [
+        {"event": "migrations reverted", "log_level": "info", "backend": "numbered", "migrations": ["0001"]}
+    ]
+    assert await backend.applied() == []
+    assert await downgrade_to(BASE, backend, url) == []
+
+
+async def test_nothing_is_reverted_without_the_lock(url: str) -> None:
+    backend = NumberedMigrations(url)
+    await upgrade_all([backend], url)
+    async with advisory_lock_async(AdvisoryLock.MIGRATION, url):
+        with pytest.raises(LockTimeoutError):
+            await downgrade_to(BASE, backend, url, lock_timeout=0.1)
+    assert await backend.applied() == ["0001"]
+
+
+@pytest.mark.parametrize(
+    ("target", "expected", "says"),
+    [("0007", None, "0007 is no migration that is applied"), (BASE, ["0002", "0001"], "others are applied by now")],
+)
+async def test_what_is_not_as_expected_is_not_reverted(
+    url: str, target: str, expected: list[str] | None, says: str
+) -> None:
+    backend = NumberedMigrations(url)
+    await upgrade_all([backend], url)
+    with pytest.raises(MigrationError, match=f"^The numbered migrations failed: {says}"):
+        await downgrade_to(target, backend, url, expected=expected)
+    assert await backend.applied() == ["0001"]
+
+
+async def test_a_downgrade_that_fails_names_its_backend_and_frees_the_lock(url: str) -> None:
+    failing = ScriptedMigrations("failing", [], upgraded=["1"])
+    failing.downgrade = _fail  # type: ignore[method-assign]  # it fails there only
+    with pytest.raises(MigrationError, match=r"^The failing migrations failed: no way back$"):
+        await downgrade_to(BASE, failing, url)
+    async with try_advisory_lock_async(AdvisoryLock.MIGRATION, url) as held:
+        assert held
+
+
+async def _fail(target: str) -> None:
+    raise ValueError("no way back")
+
+
+@pytest.mark.parametrize(("target", "after"), [(BASE, ["3", "2", "1"]), ("1", ["3", "2"]), ("3", [])])
+def test_what_comes_after_a_migration_is_told_newest_first(target: str, after: list[str]) -> None:
+    assert migrations_after(target, ["1", "2", "3"]) == after
 
 
 async def test_what_is_applied_is_told_and_a_failure_names_its_backend(url: str) -> None:

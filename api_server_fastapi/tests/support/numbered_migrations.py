@@ -8,7 +8,7 @@ import sys
 
 import psycopg
 from api_server.application import Application
-from api_server.database.migration_backend import MigrationBackend, upgrade_all
+from api_server.database.migration_backend import MigrationBackend, migrations_after, upgrade_all
 
 
 class NumberedMigrations:
@@ -33,6 +33,11 @@ class NumberedMigrations:
             await connection.execute("CREATE TABLE IF NOT EXISTS numbered (process integer)")
             await asyncio.sleep(0.5)
             await connection.execute("INSERT INTO numbered VALUES (pg_backend_pid())")
+
+    async def downgrade(self, target: str) -> None:
+        if migrations_after(target, await self.applied()):
+            async with await psycopg.AsyncConnection.connect(self._url) as connection:
+                await connection.execute("DROP TABLE numbered")
 
 
 class FailingMigrations(NumberedMigrations):

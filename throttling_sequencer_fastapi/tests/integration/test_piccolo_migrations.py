@@ -13,7 +13,7 @@ from unittest.mock import patch
 import asyncpg
 import psycopg
 import pytest
-from api_server.database.migration_backend import MigrationError, upgrade_all
+from api_server.database.migration_backend import BASE, MigrationError, downgrade_to, upgrade_all
 from api_server.exceptions import StartError
 from api_server.local.postgres import PostgresAddress
 from api_server.testing import clean_environment, fresh_database
@@ -151,6 +151,42 @@ def piccolo(database: PostgresAddress, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+async def test_what_was_applied_after_a_migration_is_reverted_with_its_record(database: PostgresAddress) -> None:
+    backend = PiccoloMigrations(database.url)
+    await backend.upgrade()
+    everything = relations(database.url)
+    assert await downgrade_to(ALL[0], backend, database.url) == ALL[1:]
+    assert await backend.applied() == ALL[:1]
+    assert everything - relations(database.url) == {"throttling_sequencer.gql_request_info_user_id_operation_id"}
+    assert await downgrade_to(BASE, backend, database.url) == ALL[:1]
+    assert "throttling_sequencer.gql_request_info" not in relations(database.url)
+    assert await backend.applied() == []
+    await backend.upgrade()
+    assert relations(database.url) == everything
+
+
+async def test_a_target_that_is_not_applied_reverts_nothing(url: str) -> None:
+    backend = PiccoloMigrations(url)
+    await backend.upgrade()
+    with pytest.raises(ValueError, match=r"^9999 is no migration that is applied"):
+        await backend.downgrade("9999")
+    assert await backend.applied() == ALL
+
+
+async def test_what_a_newer_release_applied_is_not_reverted(url: str) -> None:
+    backend = PiccoloMigrations(url)
+    await backend.upgrade()
+    connection = await asyncpg.connect(url)
+    await connection.execute(
+        "INSERT INTO throttling_sequencer.migration (name, app_name, ran_on) "
+        "VALUES ('9999', 'throttling_sequencer', now())"
+    )
+    await connection.close()
+    with pytest.raises(ValueError, match="A newer release has applied 9999, and only that one can revert it"):
+        await backend.downgrade(BASE)
+    assert await backend.applied() == [*ALL, "9999"]
+
+
 async def test_each_migration_begins_by_limiting_itself(url: str) -> None:
     connection = await asyncpg.connect(url)
     for module in piccolo_migrations._history():
@@ -172,14 +208,19 @@ def add_migration(monkeypatch: pytest.MonkeyPatch) -> AddMigration:
     """Give a function that appends a migration of raw SQL to the history."""
     history = piccolo_migrations._history()
 
-    def add(*statements: str, **attributes: bool) -> None:
+    def add(*statements: str, back: tuple[str, ...] = (), **attributes: bool) -> None:
         async def run() -> None:
             for statement in statements:
+                await DB.run_ddl(statement)
+
+        async def run_back() -> None:
+            for statement in back:
                 await DB.run_ddl(statement)
 
         async def forwards() -> MigrationManager:
             manager = bounded_migration("9999", "one of the test's own", lock_timeout="100ms", statement_timeout="2s")
             manager.add_raw(run)
+            manager.add_raw_backwards(run_back)
             for name, value in attributes.items():
                 setattr(manager, name, value)
             return manager
@@ -188,6 +229,27 @@ def add_migration(monkeypatch: pytest.MonkeyPatch) -> AddMigration:
         monkeypatch.setattr(piccolo_migrations, "_history", lambda: modules)
 
     return add
+
+
+async def test_a_migration_whose_way_back_fails_stays_applied(url: str, add_migration: AddMigration) -> None:
+    add_migration("CREATE TABLE made ()", back=("DROP TABLE made", "SELECT 1/0"))
+    backend = PiccoloMigrations(url)
+    await backend.upgrade()
+    with pytest.raises(asyncpg.DivisionByZeroError):
+        await backend.downgrade(BASE)
+    assert await backend.applied() == [*ALL, "9999"]
+    assert "public.made" in relations(url)
+
+
+async def test_going_back_gives_up_on_a_table_that_is_in_use(url: str, add_migration: AddMigration) -> None:
+    add_migration(back=("LOCK TABLE throttling_sequencer.gql_request_info",))
+    await PiccoloMigrations(url).upgrade()
+    with psycopg.connect(url) as user:
+        user.execute("SELECT * FROM throttling_sequencer.gql_request_info")
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await PiccoloMigrations(url).downgrade(ALL[-1])
+    await PiccoloMigrations(url).downgrade(ALL[-1])
+    assert await PiccoloMigrations(url).applied() == ALL
 
 
 async def test_a_migration_that_fails_leaves_nothing_and_those_before_it_stay(

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 
 from api_server.application import Application
+from api_server.services.migrations import migrations_of
 from api_server.services.registry import ServiceRegistry
 from fastapi import FastAPI
 
@@ -26,7 +27,7 @@ async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator
             running.push_async_callback(stop_pool)
             await start_pool()
         if PiccoloDBConfig().run_migrations and (url := application.primary_url()):
-            await running.enter_async_context(migrating(application.migrations(), url))
+            await running.enter_async_context(migrating(migrations_of(application), url))
         await running.enter_async_context(registry.get(ForgetOldGqlRequests).pruning())
         await running.enter_async_context(registry.get(RecordGqlRequest).writing())
         lane = registry.get(PlanningLane)

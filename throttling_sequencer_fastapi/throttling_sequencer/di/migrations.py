@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 import structlog
 from api_server.database.advisory_lock import AdvisoryLockError, PoolerRefusedError
 from api_server.database.migration_backend import MigrationBackend, MigrationError, upgrade_all
-from api_server.exceptions import StartError
+from api_server.exceptions import DatabaseUnavailableError, StartError
 
 from throttling_sequencer.domain.errors import StorageUnavailableError
 
@@ -55,7 +55,7 @@ async def _upgraded(backends: Sequence[MigrationBackend], url: str, *, is_first:
     except AdvisoryLockError as error:
         reason = str(error)
     except MigrationError as error:
-        if not isinstance(error.__cause__, StorageUnavailableError):
+        if not isinstance(error.__cause__, DatabaseUnavailableError | StorageUnavailableError):
             raise StartError(str(error)) from error
         reason = error.__cause__.reason
     else:

@@ -10,6 +10,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Check and migrate the database.")
 
+_Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+_Wait = Annotated[
+    float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for another process that migrates.")
+]
+_Backend = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Whose migrations, where that is not clear: `db current` names them.")
+]
+
 
 @app.command()
 def check() -> None:
@@ -18,17 +26,31 @@ def check() -> None:
 
 
 @app.command()
-def upgrade(
-    *,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    wait: Annotated[
-        float, typer.Option(min=0, metavar="SECONDS", help="How long to wait for another process that migrates.")
-    ] = 600.0,
-) -> None:
+def upgrade(*, yes: _Yes = False, wait: _Wait = 600.0) -> None:
     """Apply what is pending, and tell whether the database is as it should be then: 0, else 1."""
-    if not math.isfinite(wait):
-        raise typer.BadParameter("should be a number of seconds", param_hint="--wait")
+    _check_wait(wait)
     raise typer.Exit(_database().upgrade(asks=not yes, wait=wait))
+
+
+@app.command()
+def downgrade(
+    target: Annotated[str, typer.Argument(help="The migration to go back to, or base: to before the first.")],
+    *,
+    backend: _Backend = None,
+    yes: _Yes = False,
+    wait: _Wait = 600.0,
+) -> None:
+    """Revert what was applied after a migration, with what its tables hold: 0, else 1."""
+    _check_wait(wait)
+    raise typer.Exit(_database().downgrade(target, backend=backend, asks=not yes, wait=wait))
+
+
+@app.command()
+def revision(
+    message: Annotated[str, typer.Argument(help="What it does, in a word or a few.")], *, backend: _Backend = None
+) -> None:
+    """Write a migration that makes the tables as the models are, into the sources, and show its file."""
+    raise typer.Exit(_database().write_revision(message, backend=backend))
 
 
 @app.command()
@@ -41,6 +63,11 @@ def current() -> None:
 def history() -> None:
     """Show every migration, oldest first, applied or pending."""
     raise typer.Exit(_database().show_history())
+
+
+def _check_wait(wait: float) -> None:
+    if not math.isfinite(wait):
+        raise typer.BadParameter("should be a number of seconds", param_hint="--wait")
 
 
 def _database() -> "AdministeredDatabase":

@@ -10,6 +10,7 @@ from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
+from api_server.database.migration_backend import migrations_after
 from api_server.exceptions import StartError
 from api_server.settings import libpq_url
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
@@ -43,7 +44,7 @@ _PARAMETERS = {
 
 
 class PiccoloMigrations:
-    """The sequencer's tables as a `MigrationBackend`; each migration is applied with its record, or not at all.
+    """The sequencer's tables as a `MigrationBackend`; each migration comes and goes with its record, or not at all.
 
     `url` leads straight to the primary; every method raises StorageUnavailableError where it cannot be reached. Like
     every backend this one takes no lock: `upgrade_all` does.
@@ -66,6 +67,15 @@ class PiccoloMigrations:
         async with _connected(self._url) as connection:
             for module in await _pending(connection):
                 await _apply(module, connection)
+
+    async def downgrade(self, target: str) -> None:
+        async with _connected(self._url) as connection:
+            reverted = migrations_after(target, await _applied(connection))
+            known = {module.ID: module for module in _history()}
+            if unknown := [migration for migration in reverted if migration not in known]:
+                raise ValueError(f"A newer release has applied {', '.join(unknown)}, and only that one can revert it")
+            for migration in reverted:
+                await _revert(known[migration], connection)
 
 
 @asynccontextmanager
@@ -130,15 +140,30 @@ def _history() -> list[MigrationModule]:
 
 async def _apply(module: MigrationModule, connection: asyncpg.Connection) -> None:
     manager: MigrationManager = await module.forwards()
+    async with _changing(manager, connection):
+        if not await Migration.table_exists():
+            await Migration.create_table()
+        if not manager.fake:
+            await manager.run()
+        await Migration.insert(Migration(name=module.ID, app_name=APP_CONFIG.app_name))
+
+
+async def _revert(module: MigrationModule, connection: asyncpg.Connection) -> None:
+    manager: MigrationManager = await module.forwards()
+    async with _changing(manager, connection):
+        if not manager.fake:
+            await manager.run(backwards=True)
+        await Migration.delete().where(Migration.name == module.ID, Migration.app_name == APP_CONFIG.app_name)
+
+
+@asynccontextmanager
+async def _changing(manager: MigrationManager, connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """Let what a migration does, and its record, happen together."""
     # asyncpg's transaction: when a COMMIT fails, Piccolo's forgets to give its connection back.
     async with connection.transaction() if manager.wrap_in_transaction else nullcontext():
         # Piccolo prints what it does; the caller has a log.
         with _piccolo_on(connection), _configuration_found(), redirect_stdout(StringIO()):
-            if not await Migration.table_exists():
-                await Migration.create_table()
-            if not manager.fake:
-                await manager.run()
-            await Migration.insert(Migration(name=module.ID, app_name=APP_CONFIG.app_name))
+            yield
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The revisions of the foundation's tables, one module each."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PROGRAMS = ("start", "responsiveness", "log_hop", "http", "live", "lane", "units", "planner")
+PROGRAMS = ("start", "responsiveness", "log_hop", "http", "live", "lane", "units", "presets", "planner")
 VERSIONS = (
     "fastapi",
     "uvicorn",

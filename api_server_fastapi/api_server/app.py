@@ -14,16 +14,24 @@ from starlette.middleware.cors import CORSMiddleware
 
 from api_server.api.system import LIVENESS_PATHS, PROBE_PATHS, READINESS_PATHS, system_router
 from api_server.application import GRAPHQL_PROFILE, REST_PROFILE, Application
+from api_server.database.connection import dispose_db
 from api_server.draining import before_leaving
 from api_server.exception_handlers import register_exception_handlers
-from api_server.foundation import FOUNDATION, selected_application
+from api_server.foundation import parts_of, selected_application
 from api_server.graphql.router import GRAPHQL_PATH, graphql_router
 from api_server.graphql.schema import build_schema
 from api_server.identity import Authenticator, DevelopmentAuthenticator, NoProviderAuthenticator
 from api_server.logging import configure_logging, setup_sqlalchemy_logging
 from api_server.middlewares import CustomAuthenticationMiddleware, LogContextMiddleware
 from api_server.processes import when_parent_ends
-from api_server.services.di import forget_application, get_engine, get_health_check_service, use_application
+from api_server.services.di import (
+    forget_application,
+    get_event_bus,
+    get_event_relay,
+    get_health_check_service,
+    get_primary,
+    use_application,
+)
 from api_server.services.health_check_service import HealthCheckService
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import Settings, get_settings
@@ -44,7 +52,7 @@ def create_app(application: Application) -> FastAPI:
     configure_logging(settings.log_level, settings.log_format)
     setup_sqlalchemy_logging(settings.sqlalchemy_log_level)
     authenticator = _authenticator(settings)
-    parts = (FOUNDATION,) if application is FOUNDATION else (FOUNDATION, application)
+    parts = parts_of(application)
     errors = {error: status for part in parts for error, status in part.errors.items()}
     app = FastAPI(
         title=application.name,
@@ -96,7 +104,7 @@ def _cors(settings: Settings) -> list[Middleware]:
             allow_credentials=settings.cors_credentials,
             allow_methods=["*"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "If-Match", "X-Request-ID"],
-            expose_headers=["Retry-After", "X-Correlation-ID", "X-Request-ID"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Correlation-ID", "X-Request-ID"],
         )
     ]
 
@@ -119,11 +127,14 @@ def _lifespan_of(
         async with AsyncExitStack() as running:
             use_application(application, registry=registry)
             running.callback(forget_application)
-            if (engine := get_engine()) is not None:
-                running.push_async_callback(engine.dispose)
+            running.push_async_callback(dispose_db)
+            get_primary()
+            running.push_async_callback(get_event_bus().aclose)
             for part in parts:
                 if part.lifespan is not None:
                     await running.enter_async_context(asynccontextmanager(part.lifespan)(app, registry))
+            # After the parts: they may have migrated, and what handlers read first lies in the tables.
+            await running.enter_async_context(get_event_relay().relaying())
             health = get_health_check_service()
             await running.enter_async_context(health.refreshing())
             running.enter_context(before_leaving(health.drain))

@@ -11,10 +11,12 @@ from api_server.settings import Settings, get_settings, read_settings
 if TYPE_CHECKING:
     import typer
     from fastapi import APIRouter, FastAPI
+    from pydantic import BaseModel
     from pydantic_settings import BaseSettings
     from starlette.middleware import Middleware
 
     from api_server.database.migration_backend import MigrationBackend
+    from api_server.event_bus import BaseEvent, Handler
     from api_server.findings import Finding
     from api_server.graphql.part import GraphQLPart
     from api_server.readiness_pipeline import ReadinessStage
@@ -46,6 +48,9 @@ class Application:
     - `stages` are added to the readiness pipeline. Where `requires_database`, a failing database is an error and not
       only a degradation.
     - `migrations` are applied in this order.
+    - `event_handlers` maps each class of events to the functions and classes that handle them.
+    - `preset_kinds` maps each kind of presets to the model that their documents keep to. Without any, or without a
+      database, there is no presets API.
     - `database_url` is used where `API_SERVER_DATABASE_URL` is unset. Where neither is set and `uses_database` says
       False, the database is not missed.
     - `commands` maps names to what `api-server-cli` offers under them.
@@ -67,6 +72,8 @@ class Application:
     database_url: Callable[[], str | None] = lambda: None
     commands: "Callable[[], Mapping[str, typer.Typer]]" = dict
     findings: "Callable[[], Sequence[Finding]]" = tuple
+    event_handlers: "Mapping[type[BaseEvent], Sequence[Handler]]" = field(default_factory=dict)
+    preset_kinds: "Mapping[str, type[BaseModel]]" = field(default_factory=dict)
     errors: Mapping[type[Exception], int] = field(default_factory=dict)
     settings: "Sequence[type[BaseSettings]]" = ()
 
@@ -80,6 +87,16 @@ class Application:
         """Return the URL that leads straight to the primary: `API_SERVER_DATABASE_URL`, else the application's own."""
         given = get_settings().database_url
         return given.get_secret_value() if given else self.database_url()
+
+    @property
+    def needs_database(self) -> bool:
+        """Whether a database that is not there is missed."""
+        return self.requires_database or self.uses_database()
+
+    @property
+    def keeps_presets(self) -> bool:
+        """Whether there are presets, and a database to keep them in."""
+        return bool(self.preset_kinds) and self.needs_database
 
     def active_profiles(self) -> frozenset[str]:
         """Return the names of the faces that are served. Raises SettingsError where one is unknown."""

@@ -5,7 +5,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from api_server.application import Application
+from api_server.events import EventsMayBeMissed, PresetChanged
 
+from throttling_sequencer.api.events import events_may_be_missed, preset_changed
+from throttling_sequencer.api.presets import PRESET_KINDS
 from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTimedOutError
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
@@ -28,15 +31,15 @@ def _lifespan(app: "FastAPI", registry: "ServiceRegistry") -> AsyncGenerator[Non
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from throttling_sequencer.api.http.v1 import throttle  # noqa: PLC0415 - a command line needs no face
+    from throttling_sequencer.api.http.v1 import scenarios, throttle  # noqa: PLC0415 - a command line needs no face
 
-    return (throttle.router,)
+    return (throttle.router, scenarios.router) if _uses_database() else (throttle.router,)
 
 
 def _graphql() -> "GraphQLPart":
-    from throttling_sequencer.api.graphql.part import SEQUENCER_PART  # noqa: PLC0415 - a command line needs no face
+    from throttling_sequencer.api.graphql.part import sequencer_part  # noqa: PLC0415 - a command line needs no face
 
-    return SEQUENCER_PART
+    return sequencer_part(with_scenarios=_uses_database())
 
 
 def _uses_database() -> bool:
@@ -80,6 +83,8 @@ SEQUENCER = Application(
     uses_database=_uses_database,
     database_url=_database_url,
     findings=_findings,
+    event_handlers={PresetChanged: (preset_changed,), EventsMayBeMissed: (events_may_be_missed,)},
+    preset_kinds=PRESET_KINDS,
     errors={
         InvalidValueError: 422,
         LaneFullError: 503,

@@ -8,6 +8,8 @@ from fastapi import Depends
 from starlette.requests import HTTPConnection
 from svcs.fastapi import get_registry
 
+from api_server.exceptions import NotAuthenticatedError
+from api_server.identity import Principal
 from api_server.services.registry import ServiceRegistry
 
 
@@ -34,3 +36,11 @@ def provide(service_type: type) -> Any:  # noqa: ANN401 - what Depends returns
         return await container.aget(service_type)
 
     return Depends(dependency)
+
+
+def authenticated_principal(connection: HTTPConnection) -> Principal:
+    """Give who asks. Raises NotAuthenticatedError where nobody was asked who it is."""
+    principal: Principal | None = getattr(connection.state, "principal", None)
+    if principal is None:
+        raise NotAuthenticatedError("This needs an identity.")
+    return principal

@@ -34,6 +34,12 @@ class GraphQLContext(BaseContext):
         request_id: str = self.request.state.request_id
         return request_id
 
+    @property
+    def user_id(self) -> str:
+        """Who asks."""
+        assert self.principal is not None, "who is not known is refused before an operation begins"
+        return self.principal.user_id
+
 
 class OperationScope(SchemaExtension):
     """Opens one container per operation and closes it when the operation ends, by whatever way.

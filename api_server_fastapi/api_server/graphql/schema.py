@@ -21,12 +21,16 @@ from strawberry.types.base import get_object_definition
 from strawberry.types.graphql import OperationType
 from strawberry.utils.str_converters import to_camel_case
 
-from api_server.exceptions import CodedError, FieldError, RetryableError
+from api_server.exceptions import CodedError, FieldError, FieldsError, RetryableError
 from api_server.graphql.columns import COLUMNS
 from api_server.graphql.context import OperationScope
 from api_server.graphql.documents import DocumentCache, ValidDocuments
 from api_server.graphql.live import ClientTooSlowError
 from api_server.graphql.part import GraphQLPart
+from api_server.validation import FieldProblem
+
+_MOST_PROBLEMS = 50
+_DOCUMENT = "document."
 
 log = structlog.get_logger("api_server.graphql")
 
@@ -102,19 +106,41 @@ class CodedErrorSchema(strawberry.Schema):
             code, error.message = refusal
             return {"code": code}
         if isinstance(cause, self._visible_errors) and isinstance(cause, CodedError):
-            extensions: dict[str, object] = {"code": cause.code}
-            if isinstance(cause, FieldError):
-                # The field as this schema spells it.
-                field = to_camel_case(cause.field)
-                error.message = f"{field} {cause.rule}"
-                extensions |= {"field": field, "rule": cause.rule}
-            if isinstance(cause, RetryableError):
-                extensions["retryAfter"] = cause.retry_after_s
-            return extensions
+            return _told(error, cause)
         error_id = uuid4().hex
         log.error("operation failed", error_id=error_id, path=error.path, exc_info=cause)
         error.message = "Something went wrong; the log has it under this id."
         return {"code": "INTERNAL_SERVER_ERROR", "errorId": error_id}
+
+
+def _told(error: GraphQLError, cause: CodedError) -> dict[str, object]:
+    """Return what clients are told of an error of the product's own, whose message becomes that of `error`."""
+    extensions: dict[str, object] = {"code": cause.code}
+    if problems := _problems(cause):
+        error.message = "; ".join(f"{problem['field']} {problem['rule']}" for problem in problems)
+        extensions |= problems[0]
+    if isinstance(cause, FieldsError):
+        extensions["errors"] = problems
+    if isinstance(cause, RetryableError):
+        extensions["retryAfter"] = cause.retry_after_s
+    return extensions
+
+
+def _problems(cause: CodedError) -> Sequence[FieldProblem]:
+    """Return what an error says of fields, as many as are worth reading, spelled as this schema spells them."""
+    match cause:
+        case FieldsError():
+            problems = cause.problems[:_MOST_PROBLEMS]
+        case FieldError():
+            problems = [{"field": cause.field, "rule": cause.rule}]
+        case _:
+            problems = []
+    return [{"field": _spelled(problem["field"]), "rule": problem["rule"]} for problem in problems]
+
+
+def _spelled(path: str) -> str:
+    """Spell a path as the schema does; what stands in a document of JSON is spelled as there."""
+    return path if path.startswith(_DOCUMENT) else to_camel_case(path)
 
 
 def _refusal(cause: Exception) -> tuple[str, str] | None:

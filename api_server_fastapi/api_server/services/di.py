@@ -6,9 +6,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_server.application import Application
 from api_server.checks.pipeline_builders import server_pipeline
-from api_server.database.connection import create_engine
+from api_server.database.connection import init_db
+from api_server.event_bus import EventBus
 from api_server.readiness_pipeline import Damping, ReadinessPipeline
+from api_server.services.event_relay import EventRelay
 from api_server.services.health_check_service import HealthCheckService
+from api_server.services.logged_event_bus import LoggedEventBus
+from api_server.services.migrations import migrations_of
+from api_server.services.preset_service import PresetService
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import get_settings
 
@@ -45,12 +50,23 @@ def register_services(registry: ServiceRegistry, application: Application) -> No
     registry.register_value(Application, application)
     registry.register_singleton(ReadinessPipeline, get_readiness_pipeline)
     registry.register_singleton(HealthCheckService, get_health_check_service)
+    registry.register_singleton(EventBus, get_event_bus)
+    registry.register_singleton(EventRelay, get_event_relay)
+    if application.keeps_presets:
+        registry.register_singleton(PresetService, get_preset_service)
 
 
 def forget_application() -> None:
     """End the use of the process's application. Closing its registry is up to whoever opened it."""
     _Process.registry = None
-    for getter in (get_engine, get_readiness_pipeline, get_health_check_service):
+    for getter in (
+        get_primary,
+        get_event_bus,
+        get_event_relay,
+        get_preset_service,
+        get_readiness_pipeline,
+        get_health_check_service,
+    ):
         getter.cache_clear()
 
 
@@ -67,10 +83,33 @@ def get_application() -> Application:
 
 
 @lru_cache
-def get_engine() -> AsyncEngine | None:
-    """Return the engine of the primary; None where no database is configured."""
+def get_primary() -> AsyncEngine | None:
+    """Return the engine of the primary, which is the process's own; None where no database is configured."""
     url = get_application().primary_url()
-    return create_engine(url) if url else None
+    return init_db(url) if url else None
+
+
+@lru_cache
+def get_event_bus() -> EventBus:
+    """Return the bus of this process, with the application's handlers. Raises HandlerRefusedError."""
+    bus = LoggedEventBus(get_registry())
+    for event_type, handlers in get_application().event_handlers.items():
+        for handler in handlers:
+            bus.register(event_type, handler)
+    return bus
+
+
+@lru_cache
+def get_event_relay() -> EventRelay:
+    """Return what carries events to the bus of every process, by the database that the application uses."""
+    application = get_application()
+    return EventRelay(get_event_bus(), application.primary_url() if application.needs_database else None)
+
+
+@lru_cache
+def get_preset_service() -> PresetService:
+    """Return what keeps the presets of the application's kinds."""
+    return PresetService(get_application().preset_kinds, get_event_relay())
 
 
 @lru_cache
@@ -78,10 +117,11 @@ def get_readiness_pipeline() -> ReadinessPipeline:
     """Return the pipeline of this process: the database, the services that can be pinged, the application's stages."""
     application, settings = get_application(), get_settings()
     return server_pipeline(
-        get_engine(),
-        application.migrations(),
+        get_primary(),
+        migrations_of(application),
         requires_database=application.requires_database,
         uses_database=application.uses_database(),
+        listener=relay if (relay := get_event_relay()).is_relaying else None,
         pings=get_registry().pings(),
         stages=application.stages(),
         damping=Damping(settings.readiness_failures, settings.readiness_successes),

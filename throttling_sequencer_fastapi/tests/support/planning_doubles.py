@@ -4,7 +4,9 @@ from dataclasses import replace
 
 from api_server.services.registry import ServiceRegistry
 from throttling_sequencer.app import SEQUENCER
+from throttling_sequencer.application.configuration import CurrentConfiguration
 from throttling_sequencer.di.services import adjust_registry
+from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 from throttling_sequencer.domain.navigation import (
     Budget,
     PathFinder,
@@ -14,6 +16,12 @@ from throttling_sequencer.domain.navigation import (
     keep_going,
 )
 from throttling_sequencer.domain.physics import score_parts
+from throttling_sequencer.infrastructure.preset_stores import NoConfigurationStore
+
+
+def configured(configuration: GeneticConfiguration) -> CurrentConfiguration:
+    """Be the configuration of a service that keeps none."""
+    return CurrentConfiguration(configuration, NoConfigurationStore())
 
 
 class FullThrottle:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from throttling_sequencer.application.configuration import CurrentConfiguration
 from throttling_sequencer.application.mappers import GameStateShape, to_game_state
 from throttling_sequencer.application.planned_units import PlanDetail, PlannedUnit, details
 from throttling_sequencer.application.turns import in_turns
@@ -91,7 +92,7 @@ class PlanningLimits(Protocol):
 class Planning:
     """Plans throttles; what every face calls."""
 
-    def __init__(self, lane: PlanningLane, configuration: GeneticConfiguration, limits: PlanningLimits) -> None:
+    def __init__(self, lane: PlanningLane, configuration: CurrentConfiguration, limits: PlanningLimits) -> None:
         self._lane = lane
         self._configuration = configuration
         self._limits = limits
@@ -106,8 +107,9 @@ class Planning:
         self._require_known(strategy)
         state = to_game_state(game_state, self._limits.max_units)
         course = Course(0, 0, state.player_units[0], state.enemy_units[0])
-        budget = Budget(self._configuration.timeout_ms, seed)
-        (plan,) = await self._lane.run(PlanningTask((course,), self._configuration, budget, strategy))
+        configuration = self._configuration.value
+        budget = Budget(configuration.timeout_ms, seed)
+        (plan,) = await self._lane.run(PlanningTask((course,), configuration, budget, strategy))
         return [UnitGoal(course.target.coordinate, throttle) for throttle in plan.plan.throttles]
 
     async def plan(
@@ -126,14 +128,17 @@ class Planning:
         with the `seed` itself. Raises what `calculate_throttle_steps` raises.
         """
         self._require_known(strategy)
-        budget = self._budget(budget_ms, seed)
+        configuration = self._configuration.value
+        if budget_ms is not None:
+            require_between("budget_ms", budget_ms, 1, self._limits.max_budget_ms)
+        budget = Budget(configuration.timeout_ms if budget_ms is None else budget_ms, seed)
         with_trajectory = PlanDetail.TRAJECTORY in details(include)
         state = to_game_state(game_state, self._limits.max_units)
         if with_trajectory and len(state.player_units) > self._limits.max_trajectory_units:
             most = self._limits.max_trajectory_units
             raise InvalidValueError("include", f"should name trajectory for at most {most} player units")
         courses = await _courses(state, targets)
-        plans = await self._lane.run(PlanningTask(courses, self._configuration, budget, strategy, with_trajectory))
+        plans = await self._lane.run(PlanningTask(courses, configuration, budget, strategy, with_trajectory))
         named = strategy or self._limits.default_strategy
         planned = (PlannedUnit.of(course, plan, named) for course, plan in zip(courses, plans, strict=True))
         return [unit async for unit in in_turns(planned)]
@@ -141,12 +146,6 @@ class Planning:
     def _require_known(self, strategy: str | None) -> None:
         if strategy is not None and strategy not in self._limits.strategies:
             raise UnknownStrategyError(sorted(self._limits.strategies))
-
-    def _budget(self, budget_ms: int | None, seed: int | None) -> Budget:
-        if budget_ms is None:
-            return Budget(self._configuration.timeout_ms, seed)
-        require_between("budget_ms", budget_ms, 1, self._limits.max_budget_ms)
-        return Budget(budget_ms, seed)
 
 
 async def _courses(state: GameState, targets: Sequence[int] | None) -> tuple[Course, ...]:

@@ -12,6 +12,7 @@ from throttling_sequencer.application.planning import Planning, PlanningLane, Pl
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.container import Part
 from throttling_sequencer.di.planning import STRATEGIES, lane_planner, register_planning, warm_up
+from throttling_sequencer.di.presets import register_presets
 from throttling_sequencer.di.request_log import register_request_log
 from throttling_sequencer.infrastructure.lane import ProcessLane
 
@@ -41,6 +42,7 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
     registry.register_singleton(Planning, svcs.autowire(Planning))
     registry.register_singleton(Pace, _pace)
     registry.register_singleton(LiveGoals, svcs.autowire(LiveGoals))
+    register_presets(registry)
     register_request_log(registry)
 
 

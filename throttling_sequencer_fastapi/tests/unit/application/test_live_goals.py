@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from lane_doubles import unit_plan
+from planning_doubles import configured
 from throttling_sequencer.application.live_goals import LiveGoals, Pace, paced
 from throttling_sequencer.application.planning import Planning, PlanningTask
 from throttling_sequencer.domain.errors import InvalidValueError
@@ -27,7 +28,7 @@ class Lane:
 @pytest.fixture
 def live_goals() -> LiveGoals:
     limits = SimpleNamespace(max_units=2, strategies=("genetic",))
-    return LiveGoals(Planning(Lane(), GeneticConfiguration(), limits), Pace(step_interval_ms=1))
+    return LiveGoals(Planning(Lane(), configured(GeneticConfiguration()), limits), Pace(step_interval_ms=1))
 
 
 def state(players: int = 1) -> Any:

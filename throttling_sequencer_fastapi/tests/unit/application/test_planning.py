@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from lane_doubles import unit_plan
+from planning_doubles import configured
 from throttling_sequencer.application.planning import Planning, PlanningTask
 from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
 from throttling_sequencer.domain.game import Coordinate, UnitGoal
@@ -34,7 +35,7 @@ def lane() -> RecordingLane:
 @pytest.fixture
 def planning(lane: RecordingLane) -> Planning:
     limits = SimpleNamespace(max_units=2, strategies=("genetic", "random"))
-    return Planning(lane, GeneticConfiguration(timeout_ms=70), limits)
+    return Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits)
 
 
 async def test_the_lane_gets_all_that_it_has_to_know(planning: Planning, lane: RecordingLane) -> None:

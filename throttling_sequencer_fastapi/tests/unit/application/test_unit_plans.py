@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from lane_doubles import unit_plan
+from planning_doubles import configured
 from throttling_sequencer.application.planned_units import CoordinateColumns, PlannedUnit, Trajectory
 from throttling_sequencer.application.planning import Planning, PlanningTask
 from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
@@ -47,7 +48,7 @@ def planning_on(lane: Any, max_units: int = 3) -> Planning:
         strategies=("genetic", "random"),
         default_strategy="genetic",
     )
-    return Planning(lane, GeneticConfiguration(timeout_ms=70), limits)
+    return Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits)
 
 
 async def test_each_unit_heads_for_the_nearest_enemy(planning: Planning, lane: RecordingLane) -> None:

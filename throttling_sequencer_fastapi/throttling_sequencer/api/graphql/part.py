@@ -5,10 +5,18 @@ from strawberry.tools import merge_types
 
 from throttling_sequencer.api.graphql.queries import ThrottleQuery
 from throttling_sequencer.api.graphql.request_log import RequestLog, RequestLogQuery
+from throttling_sequencer.api.graphql.scenarios import ScenarioQuery, ScenarioSubscription
 from throttling_sequencer.api.graphql.subscriptions import NavigationSubscription
 
-SEQUENCER_PART = GraphQLPart(
-    query=merge_types("SequencerQuery", (ThrottleQuery, RequestLogQuery)),
-    subscription=NavigationSubscription,
-    extensions=(RequestLog,),
-)
+_QUERIES = (ThrottleQuery, RequestLogQuery)
+
+
+def sequencer_part(*, with_scenarios: bool) -> GraphQLPart:
+    """Return the part; scenarios are for a service that can keep them."""
+    return GraphQLPart(
+        query=merge_types("SequencerQuery", (*_QUERIES, ScenarioQuery) if with_scenarios else _QUERIES),
+        subscription=merge_types("SequencerSubscription", (NavigationSubscription, ScenarioSubscription))
+        if with_scenarios
+        else NavigationSubscription,
+        extensions=(RequestLog,),
+    )

@@ -8,6 +8,7 @@ from uuid import UUID
 
 import strawberry
 from api_server.graphql.context import GraphQLContext
+from api_server.graphql.paging import PageInfo
 from api_server.identifiers import uuid7
 from graphql import get_operation_ast
 from strawberry.extensions import SchemaExtension
@@ -81,14 +82,6 @@ class GqlRequestType:
     unix_time: float = strawberry.field(description="When it began, in seconds.")
     duration_ms: float
     outcome: Outcome
-
-
-@strawberry.type(description="Where a page ends.")
-class PageInfo:
-    """What the next page is asked with."""
-
-    end_cursor: str | None
-    has_next_page: bool
 
 
 @strawberry.type(name="GqlRequestPage", description="Requests, newest first.")

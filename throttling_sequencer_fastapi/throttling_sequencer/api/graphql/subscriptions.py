@@ -36,9 +36,10 @@ class NavigationSubscription:
             game_state_input, strategy=strategy, seed=seed
         )
         # Each goal counts, so that a client which takes none is given up, and no goal is.
-        return live(_shown(goals), overflow=Overflow.CLOSE)
+        return live(shown_goals(goals), overflow=Overflow.CLOSE)
 
 
-async def _shown(goals: AsyncIterator[UnitGoal]) -> AsyncGenerator[UnitGoalType, None]:
+async def shown_goals(goals: AsyncIterator[UnitGoal]) -> AsyncGenerator[UnitGoalType, None]:
+    """Build GraphQL's goals as they come."""
     async for goal in goals:
         yield from_goal(goal, coordinate=CoordinateType, goal=UnitGoalType)

@@ -39,8 +39,8 @@ class UnitGoalDto(Dto):
     throttle: int
 
 
-class PlanRequestDto(GameStateDto):
-    """The units of both sides, and how to plan for each of the players'."""
+class PlanOptionsDto(Dto):
+    """How to plan for each player unit."""
 
     strategy: str | None = Field(default=None, description="The path finder; by default the configured one.")
     budget_ms: int | None = Field(
@@ -54,6 +54,10 @@ class PlanRequestDto(GameStateDto):
         default=None, description="The index of an enemy unit for each player unit; by default the nearest."
     )
     include: list[str] = Field(default_factory=list, description="More to be told of each plan: `trajectory`.")
+
+
+class PlanRequestDto(GameStateDto, PlanOptionsDto):
+    """The units of both sides, and how to plan for each of the players'."""
 
 
 class ScorePartsDto(Dto):

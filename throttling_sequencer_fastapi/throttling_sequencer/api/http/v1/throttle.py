@@ -5,25 +5,20 @@ from typing import Annotated
 from api_server.api.dependencies import provide
 from api_server.leaving import UnlessClientLeaves
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import TypeAdapter
 
+from throttling_sequencer.api.http.v1.answered_plans import answered_plans
 from throttling_sequencer.api.http.v1.dtos import (
     CoordinateDto,
     GameStateDto,
-    PlanDto,
     PlanRequestDto,
     PlansDto,
     SearchQuery,
     UnitGoalDto,
 )
 from throttling_sequencer.application.mappers import from_goals
-from throttling_sequencer.application.planned_units import PlannedUnit
 from throttling_sequencer.application.planning import Planning
-from throttling_sequencer.application.turns import in_turns
 
 router = APIRouter(prefix="/api/v1/throttle", tags=["throttle"])
-
-_PLAN = TypeAdapter(PlanDto)
 
 
 @router.post("/calculate_throttle_steps")
@@ -53,11 +48,4 @@ async def plan(
             targets=plan_request.targets,
             include=plan_request.include,
         )
-        # Unit by unit, since FastAPI would hold the event loop for all of a thousand; and all of them before the
-        # first byte, so that nothing can fail when the status has been sent.
-        plans = [_encoded(unit) async for unit in in_turns(planned)]
-    return Response(b'{"plans":[%b]}' % b",".join(plans), media_type="application/json")
-
-
-def _encoded(unit: PlannedUnit) -> bytes:
-    return _PLAN.dump_json(_PLAN.validate_python(unit, from_attributes=True))
+        return await answered_plans(planned)

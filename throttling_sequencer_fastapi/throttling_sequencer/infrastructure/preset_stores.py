@@ -1,0 +1,66 @@
+"""What the sequencer keeps as presets of the foundation."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+from uuid import UUID
+
+import structlog
+from api_server.exceptions import DatabaseUnavailableError, ResourceNotFoundError
+from api_server.identity import Principal
+from api_server.services.preset_service import PresetService
+
+from throttling_sequencer.application.mappers import GameStateShape
+from throttling_sequencer.domain.errors import StorageUnavailableError
+from throttling_sequencer.domain.genetic_path import GeneticConfiguration
+
+Document: TypeAlias = Mapping[str, Any]
+
+log = structlog.get_logger("throttling_sequencer.presets")
+
+
+class PresetConfigurationStore:
+    """The `ConfigurationStore` of a service with a database: the default preset of a kind."""
+
+    def __init__(self, presets: PresetService, kind: str, read: Callable[[Document], GeneticConfiguration]) -> None:
+        self._presets = presets
+        self._kind = kind
+        self._read = read
+
+    async def default_configuration(self) -> GeneticConfiguration | None:
+        try:
+            document = await self._presets.default_document(self._kind)
+        except DatabaseUnavailableError as error:
+            raise StorageUnavailableError(error.reason) from error
+        if document is None:
+            return None
+        try:
+            return self._read(document)
+        except ValueError as error:
+            # It kept the rules when it was written: they, or the settings, have changed since.
+            log.warning("default preset is not used", kind=self._kind, reason=str(error))
+            return None
+
+
+class NoConfigurationStore:
+    """The `ConfigurationStore` of a service without a database."""
+
+    async def default_configuration(self) -> None:
+        return None
+
+
+class PresetScenarioStore:
+    """The `ScenarioStore` of a service with a database: presets of a kind.
+
+    Raises ResourceNotFoundError and DatabaseUnavailableError.
+    """
+
+    def __init__(self, presets: PresetService, kind: str, read: Callable[[Document], GameStateShape]) -> None:
+        self._presets = presets
+        self._kind = kind
+        self._read = read
+
+    async def scenario(self, scenario_id: UUID, user_id: str) -> GameStateShape:
+        preset = await self._presets.get(Principal(user_id, frozenset()), scenario_id)
+        if preset.kind != self._kind:
+            raise ResourceNotFoundError(self._kind, scenario_id)
+        return self._read(preset.document)

@@ -103,7 +103,7 @@ class NotificationListener:
         self._pooler_interval = pooler_interval
         self._standing = _Standing.NOT_STARTED
         self._reason: str | None = "it was not started"
-        self._has_begun = asyncio.Event()
+        self._has_tried = asyncio.Event()
 
     @property
     def is_listening(self) -> bool:
@@ -117,14 +117,17 @@ class NotificationListener:
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[None]:
-        """Listen for as long as the context lasts; its body begins when `began` was called, or after two seconds."""
-        self._has_begun = asyncio.Event()
+        """Listen for as long as the context lasts.
+
+        Its body begins when `began` was called or the first attempt failed, and after two seconds at most.
+        """
+        self._has_tried = asyncio.Event()
         self._reason = "it has not connected yet"
         task = asyncio.create_task(self._keep_listening(), name=f"listener of {self._channel}")
         try:
             with suppress(TimeoutError):
                 async with asyncio.timeout(_START_S):
-                    await self._has_begun.wait()
+                    await self._has_tried.wait()
             yield
         finally:
             task.cancel()
@@ -162,10 +165,10 @@ class NotificationListener:
     async def _begin(self, standing: _Standing, reason: str | None) -> None:
         await self._call(self._began)
         self._stand(standing, reason)
-        self._has_begun.set()
 
     def _stand(self, standing: _Standing, reason: str | None) -> None:
         before, self._standing, self._reason = self._standing, standing, reason
+        self._has_tried.set()
         if standing is before:
             return
         if standing is _Standing.LISTENING:

@@ -16,12 +16,12 @@ from throttling_sequencer.domain.navigation import (
     keep_going,
 )
 from throttling_sequencer.domain.physics import score_parts
-from throttling_sequencer.infrastructure.preset_stores import NoConfigurationStore
+from throttling_sequencer.infrastructure.preset_stores import LoggedConfigurationEvents, NoConfigurationStore
 
 
 def configured(configuration: GeneticConfiguration) -> CurrentConfiguration:
     """Be the configuration of a service that keeps none."""
-    return CurrentConfiguration(configuration, NoConfigurationStore())
+    return CurrentConfiguration(configuration, NoConfigurationStore(), LoggedConfigurationEvents())
 
 
 class FullThrottle:

@@ -6,9 +6,10 @@ from api_server.services.preset_service import PresetService
 from api_server.services.registry import ServiceRegistry
 
 from throttling_sequencer.api.presets import GENETIC_CONFIGURATION, SCENARIO, read_configuration, read_scenario
-from throttling_sequencer.application.configuration import ConfigurationStore, CurrentConfiguration
+from throttling_sequencer.application.configuration import ConfigurationEvents, ConfigurationStore, CurrentConfiguration
 from throttling_sequencer.application.scenarios import ScenarioPlanning, ScenarioStore
 from throttling_sequencer.infrastructure.preset_stores import (
+    LoggedConfigurationEvents,
     NoConfigurationStore,
     PresetConfigurationStore,
     PresetScenarioStore,
@@ -18,6 +19,7 @@ from throttling_sequencer.infrastructure.preset_stores import (
 def register_presets(registry: ServiceRegistry) -> None:
     """Register both over the foundation's presets; without a database the configuration is that of the settings."""
     registry.register_singleton(ConfigurationStore, _configurations)
+    registry.register_value(ConfigurationEvents, LoggedConfigurationEvents())
     registry.register_singleton(CurrentConfiguration, svcs.autowire(CurrentConfiguration))
     registry.register_singleton(ScenarioStore, _scenarios)
     registry.register_singleton(ScenarioPlanning, svcs.autowire(ScenarioPlanning))

@@ -64,3 +64,10 @@ class PresetScenarioStore:
         if preset.kind != self._kind:
             raise ResourceNotFoundError(self._kind, scenario_id)
         return self._read(preset.document)
+
+
+class LoggedConfigurationEvents:
+    """Writes one line for each thing that `ConfigurationEvents` tells."""
+
+    def changed(self, *, is_kept: bool) -> None:
+        log.info("genetic configuration changed", source="preset" if is_kept else "settings")

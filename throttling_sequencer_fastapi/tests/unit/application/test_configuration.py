@@ -12,6 +12,16 @@ KEPT = GeneticConfiguration(generations=2)
 LATER = GeneticConfiguration(generations=3)
 
 
+class Told:
+    """Notes what operators hear."""
+
+    def __init__(self) -> None:
+        self.sources: list[str] = []
+
+    def changed(self, *, is_kept: bool) -> None:
+        self.sources.append("kept" if is_kept else "configured")
+
+
 class Store:
     """Answers as it is told to, once it is let."""
 
@@ -28,46 +38,62 @@ class Store:
         return answer
 
 
+def current(store: Store, told: Told | None = None) -> CurrentConfiguration:
+    return CurrentConfiguration(CONFIGURED, store, told or Told())
+
+
 async def test_until_the_store_was_read_the_service_is_as_it_was_started() -> None:
-    assert CurrentConfiguration(CONFIGURED, Store()).value is CONFIGURED
+    assert current(Store()).value is CONFIGURED
 
 
 async def test_what_is_kept_replaces_it_and_what_is_deleted_gives_it_back() -> None:
-    current = CurrentConfiguration(CONFIGURED, Store(KEPT, KEPT, None))
-    assert await current.refresh()
-    assert current.value is KEPT
-    assert not await current.refresh()
-    assert await current.refresh()
-    assert current.value is CONFIGURED
+    configuration = current(Store(KEPT, KEPT, None), told := Told())
+    await configuration.refresh()
+    assert configuration.value is KEPT
+    await configuration.refresh()
+    await configuration.refresh()
+    assert configuration.value is CONFIGURED
+    assert told.sources == ["kept", "configured"]
 
 
 async def test_a_store_that_is_away_is_asked_until_it_answers() -> None:
-    current = CurrentConfiguration(CONFIGURED, Store(KEPT, StorageUnavailableError("away"), LATER))
-    await current.refresh()
-    refreshing = asyncio.create_task(current.refresh())
-    await asyncio.sleep(0)
-    assert current.value is KEPT
-    assert await refreshing
-    assert current.value is LATER
+    away = StorageUnavailableError("away")
+    configuration = current(store := Store(KEPT, away, away, LATER))
+    async with configuration.kept_fresh():
+        await configuration.refresh()
+        await configuration.refresh()
+        # What was known holds, and nobody waits.
+        assert configuration.value is KEPT
+        async with asyncio.timeout(5):
+            while configuration.value is not LATER:
+                await asyncio.sleep(0.01)
+    assert store.answers == []
+
+
+async def test_nobody_asks_once_the_service_has_ended() -> None:
+    configuration = current(store := Store(StorageUnavailableError("away"), KEPT))
+    async with configuration.kept_fresh():
+        await configuration.refresh()
+    await asyncio.sleep(0.3)
+    assert store.answers == [KEPT]
 
 
 async def test_a_slow_answer_does_not_undo_a_later_one() -> None:
     """Two changes in a row: the first read began before the second change, and ends after it."""
-    store = Store(KEPT, LATER)
-    current = CurrentConfiguration(CONFIGURED, store)
+    configuration = current(store := Store(KEPT, LATER))
     store.may_answer.clear()
-    first = asyncio.create_task(current.refresh())
-    second = asyncio.create_task(current.refresh())
+    first = asyncio.create_task(configuration.refresh())
+    second = asyncio.create_task(configuration.refresh())
     await asyncio.sleep(0)
     store.may_answer.set()
     await asyncio.gather(first, second)
-    assert current.value is LATER
+    assert configuration.value is LATER
 
 
 async def test_what_is_none_of_the_stores_excuses_is_raised() -> None:
-    current = CurrentConfiguration(CONFIGURED, Store(ZeroDivisionError(), KEPT))
+    configuration = current(Store(ZeroDivisionError(), KEPT))
     with pytest.raises(ZeroDivisionError):
-        await current.refresh()
-    assert current.value is CONFIGURED
-    await current.refresh()
-    assert current.value is KEPT
+        await configuration.refresh()
+    assert configuration.value is CONFIGURED
+    await configuration.refresh()
+    assert configuration.value is KEPT

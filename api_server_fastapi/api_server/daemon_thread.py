@@ -47,8 +47,9 @@ class DaemonThread(Generic[T]):
 
     @staticmethod
     def _transportable(error: BaseException) -> BaseException:
-        """Return the error itself, unless it is one that a future refuses."""
-        return RuntimeError(repr(error)) if isinstance(error, StopIteration) else error
+        """Return the error itself, unless a future refuses it, or it would end what waits and not what failed."""
+        refused = GeneratorExit | KeyboardInterrupt | StopIteration
+        return RuntimeError(repr(error)) if isinstance(error, refused) else error
 
 
 def abandon(task: "asyncio.Task[Any]") -> None:

@@ -169,7 +169,7 @@ class TestTheDefaultConfiguration:
         other = start_sequencer(**{**environment, "SEQUENCER_MAX_BUDGET_MS": "100"})
         assert planned(other) == 1
         (line,) = [line for line in other.server_log if line["event"] == "default preset is not used"]
-        assert "timeout_ms" in line["reason"]
+        assert line["problems"] == [{"field": "timeout_ms", "rule": "should be a number from 1 to 100"}]
 
 
 @pytest.fixture(scope="module")

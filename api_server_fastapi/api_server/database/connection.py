@@ -29,6 +29,7 @@ from api_server.settings import get_settings
 _DIALECT = "postgresql+psycopg://"
 _POOL_TIMEOUT_S = 2
 _CANCEL_TIMEOUT_S = 0.5
+_TIME_LIMIT = "time limit"
 
 # Not through a pooler, which would go on to lend a connection with this limit to others; it tells its clients numbers
 # of server processes that it invents.
@@ -81,6 +82,12 @@ async def dispose_db() -> None:
         await engine.dispose()
 
 
+async def renew_connections() -> None:
+    """Let go of the connections that nobody uses just now: the next to be used is a new one."""
+    if _Process.engine is not None:
+        await _Process.engine.dispose()
+
+
 def get_engine() -> AsyncEngine:
     """Return this process's engine. Raises DatabaseUnavailableError before `init_db`, and after `dispose_db`."""
     if _Process.engine is None:
@@ -108,6 +115,7 @@ async def borrow_db_session(
     limit = asyncio.timeout(timeout)
     try:
         async with limit, AsyncSession(engine, expire_on_commit=False) as session:
+            session.info[_TIME_LIMIT] = limit
             yield session
     except TimeoutError as error:
         if not limit.expired():
@@ -124,6 +132,13 @@ async def borrow_db_session(
         raise DatabaseUnavailableError(reason) from error
 
 
+def end_time_limit(session: AsyncSession) -> None:
+    """Let what follows take as long as it takes: it is committed, and nobody should be told that it is not."""
+    limit = session.info.get(_TIME_LIMIT)
+    if isinstance(limit, asyncio.Timeout):
+        limit.reschedule(None)
+
+
 def create_engine(url: str) -> AsyncEngine:
     """Make an engine for a `postgresql://` or `postgresql+psycopg://` URL; it connects on first use.
 
@@ -133,7 +148,8 @@ def create_engine(url: str) -> AsyncEngine:
     settings = get_settings()
 
     async def connect() -> _Connection:
-        connection = await _Connection.connect(_readable(url))
+        # No statement is prepared: through a pooler, the next one may meet another connection of the server's.
+        connection = await _Connection.connect(_readable(url), prepare_threshold=None)
         try:
             limit = str(settings.database_statement_timeout_ms)
             await connection.execute(_LIMIT_STATEMENTS, (connection.info.backend_pid, limit))
@@ -150,6 +166,8 @@ def create_engine(url: str) -> AsyncEngine:
         max_overflow=0,
         pool_pre_ping=True,
         pool_timeout=_POOL_TIMEOUT_S,
+        # Whatever the database's default is: who writes by version is told of a conflict, not of a serialization.
+        isolation_level="READ COMMITTED",
         # Errors and the log would show what somebody stores.
         hide_parameters=True,
     )
@@ -177,17 +195,21 @@ def _original(error: Exception) -> BaseException | None:
 
 def _unavailability(error: Exception) -> str | None:
     """Say why an error is about the database, and not about what it was asked; None where it is not."""
-    match _original(error):
+    original = _original(error)
+    match original:
         case NoConnectionError():
             return "every connection of the pool is in use"
-        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName():
-            return "its tables are not there: api-server-cli db upgrade"
+        case psycopg.errors.UndefinedTable() | psycopg.errors.InvalidSchemaName() | psycopg.errors.UndefinedColumn():
+            return "its tables are not those of this release: api-server-cli db upgrade"
         case (
             psycopg.OperationalError()
             | psycopg.InterfaceError()
-            | psycopg.errors.ReadOnlySqlTransaction()
-            | psycopg.errors.InsufficientPrivilege() as original
+            # A transaction that is read-only, or ended by a time limit of the server's; a server in trouble.
+            | psycopg.InternalError()
+            | psycopg.errors.InsufficientPrivilege()
         ):
             return " ".join(f"{type(original).__name__}: {original}".split())
         case _:
-            return None
+            # What the driver says of a connection that is lost may be anything.
+            is_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+            return f"{type(original).__name__}: the connection was lost" if is_lost else None

@@ -25,8 +25,16 @@ class UnreadableUrlError(ValueError):
 
 
 def conninfo(url: str, **parameters: str | int) -> str:
-    """Return what libpq connects with: these parameters where the URL says nothing else. Raises UnreadableUrlError."""
+    """Return what libpq connects with: these parameters where the URL says nothing else. Raises UnreadableUrlError.
+
+    Of several hosts, the primary is meant.
+    """
     with suppress(psycopg.ProgrammingError):
         # libpq quotes the part of the URL that it cannot read: its error goes nowhere.
-        return make_conninfo("", **{**_PARAMETERS, **parameters, **conninfo_to_dict(libpq_url(url))})
+        said = conninfo_to_dict(libpq_url(url))
+        host = str(said.get("host", ""))
+        # A password with an @ that is not escaped ends at it, and its rest would be told as a host that is not there.
+        if "@" not in host:
+            several = {"target_session_attrs": "primary"} if "," in host else {}
+            return make_conninfo("", **{**_PARAMETERS, **several, **parameters, **said})
     raise UnreadableUrlError

@@ -37,6 +37,7 @@ class Preset(FoundationTable, PresetBase, table=True):
         Index("uq_presets_default_kind", "kind", unique=True, postgresql_where=text(f"name = '{DEFAULT_NAME}'")),
         Index(None, "owner_id", "kind", "id"),
         CheckConstraint("version > 0", name="version_is_positive"),
+        CheckConstraint("jsonb_typeof(document) = 'object'", name="document_is_object"),
     )
 
     id: UUID = Field(default_factory=_uuid7, primary_key=True)

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from api_server.application import Application
 from api_server.checks.pipeline_builders import server_pipeline
-from api_server.database.connection import init_db
+from api_server.database.connection import init_db, renew_connections
 from api_server.event_bus import EventBus
 from api_server.readiness_pipeline import Damping, ReadinessPipeline
 from api_server.services.event_relay import EventRelay
@@ -103,7 +103,9 @@ def get_event_bus() -> EventBus:
 def get_event_relay() -> EventRelay:
     """Return what carries events to the bus of every process, by the database that the application uses."""
     application = get_application()
-    return EventRelay(get_event_bus(), application.primary_url() if application.needs_database else None)
+    url = application.primary_url() if application.needs_database else None
+    # When it begins to hear again, the pool's connections may lead where nobody answers any more.
+    return EventRelay(get_event_bus(), url, begins=renew_connections)
 
 
 @lru_cache

@@ -9,7 +9,7 @@ The announcement and what it is about are one transaction. Every process with a 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy.orm import SessionTransaction
 from sqlmodel.ext.asyncio.session import AsyncSession
 
+from api_server.database.connection import end_time_limit
 from api_server.database.notifications import NotificationListener, PayloadTooLargeError, notify
 from api_server.event_bus import BaseEvent
 from api_server.events import EventsMayBeMissed
@@ -34,6 +35,9 @@ _EMISSION_S = 1.0
 
 # Of so many events it is known that they were emitted; each is heard of twice within moments.
 _REMEMBERED = 4_096
+
+# So many events may be waited for at once.
+_MOST_HEARD = 64
 
 
 class Bus(Protocol):
@@ -70,9 +74,17 @@ class EventRelay:
     """Publishes events in transactions, and emits on its bus what this process and all others publish.
 
     `url` is that of the primary. Without a database there are no other processes to hear of: nothing can be published.
+    Before each EventsMayBeMissed, `begins` is awaited.
     """
 
-    def __init__(self, bus: Bus, url: str | None, channel: str = "api_server_events") -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        url: str | None,
+        channel: str = "api_server_events",
+        *,
+        begins: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._bus = bus
         self._channel = channel
         self._listener = (
@@ -82,6 +94,8 @@ class EventRelay:
         )
         self._emissions: dict[UUID, asyncio.Event] = {}
         self._is_relaying = False
+        self._begins = begins
+        self._heard: set[asyncio.Task[None]] = set()
 
     @property
     def is_listening(self) -> bool:
@@ -113,6 +127,10 @@ class EventRelay:
                 yield
         finally:
             self._is_relaying = False
+            for task in self._heard:
+                task.cancel()
+            if self._heard:
+                await asyncio.wait(self._heard)
 
     async def publish(self, session: AsyncSession, event: BaseEvent) -> None:
         """Announce an event to every process when, and only if, the session's transaction is committed.
@@ -138,6 +156,7 @@ class EventRelay:
         """
         published = [*self._published(session)]
         await session.commit()
+        end_time_limit(session)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + _EMISSION_S
         for announced, event in published:
@@ -152,11 +171,19 @@ class EventRelay:
         return published.events
 
     async def _began_to_hear(self) -> None:
+        if self._begins is not None:
+            await self._begins()
         await self._emit(EventsMayBeMissed(), _EMISSION_S)
 
     async def _received(self, payload: str) -> None:
-        if (heard := _understood(payload)) is not None:
-            await self._emit_once(*heard, _EMISSION_S)
+        if (heard := _understood(payload)) is None:
+            return
+        # Nobody waits for its handlers: those of the next event begin meanwhile. In a flood somebody has to.
+        task = asyncio.create_task(self._emit_once(*heard, _EMISSION_S), name="event that was heard")
+        self._heard.add(task)
+        task.add_done_callback(self._heard.discard)
+        if len(self._heard) >= _MOST_HEARD:
+            await asyncio.wait(self._heard, return_when=asyncio.FIRST_COMPLETED)
 
     async def _emit_once(self, announced: UUID, event: BaseEvent, seconds: float) -> None:
         """Emit what comes from `commit` and from the database; who comes second waits for the first."""

@@ -15,6 +15,7 @@ from api_server.database.connection import (
     get_db_session,
     get_engine,
     init_db,
+    renew_connections,
 )
 from api_server.exceptions import DatabaseUnavailableError, StartError
 from api_server.local.postgres import PostgresAddress
@@ -119,7 +120,7 @@ class TestADatabaseThatIsAway:
     async def test_is_told_from_a_mistake(self, in_use: PostgresAddress) -> None:
         with pytest.raises(DBAPIError):
             async with borrow_db_session() as session:
-                await run(session, "SELECT nonsense")
+                await run(session, "SELECT 1 +")
         assert await notes() == []
 
     async def test_is_noticed_at_once_where_nobody_listens(self, unused_tcp_port: int) -> None:
@@ -131,7 +132,14 @@ class TestADatabaseThatIsAway:
         assert "hush" not in str(caught.value) + caught.value.reason
         await dispose_db()
 
-    @pytest.mark.parametrize("url", ["postgresql://u:hush%zzhush@127.0.0.1/x"])
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "postgresql://u:hush%zzhush@127.0.0.1/x",
+            # What follows the first @ would be a host that cannot be found, by name.
+            "postgresql://u:hu@sh-hush@127.0.0.1/x",
+        ],
+    )
     async def test_has_a_url_that_is_not_repeated(self, url: str) -> None:
         init_db(url)
         with pytest.raises(DatabaseUnavailableError) as caught:
@@ -143,8 +151,22 @@ class TestADatabaseThatIsAway:
         init_db(database.url)
         with pytest.raises(DatabaseUnavailableError) as caught:
             await notes()
-        assert caught.value.reason == "its tables are not there: api-server-cli db upgrade"
+        assert caught.value.reason == "its tables are not those of this release: api-server-cli db upgrade"
         await dispose_db()
+
+    async def test_has_columns_of_another_release(self, in_use: PostgresAddress) -> None:
+        with pytest.raises(DatabaseUnavailableError) as caught:
+            async with borrow_db_session() as session:
+                await run(session, "SELECT colour FROM notes")
+        assert caught.value.reason == "its tables are not those of this release: api-server-cli db upgrade"
+
+    async def test_ends_transactions_that_take_long(self, in_use: PostgresAddress) -> None:
+        with pytest.raises(DatabaseUnavailableError) as caught:  # noqa: PT012 - who waits in a transaction is ended
+            async with borrow_db_session() as session:
+                await run(session, "SET LOCAL idle_in_transaction_session_timeout = 50")
+                await asyncio.sleep(0.2)
+                await run(session, "SELECT 1")
+        assert "idle" in caught.value.reason.lower() or "lost" in caught.value.reason.lower(), caught.value.reason
 
     async def test_may_come_back(self, postgres_cluster: RunningCluster) -> None:
         init_db(postgres_cluster.address.url)
@@ -226,6 +248,15 @@ class TestLimits:
             async with borrow_db_session() as session:
                 assert (await run(session, "SHOW statement_timeout")).scalar() == "0"
             await dispose_db()
+
+    async def test_who_writes_by_version_sees_what_others_committed(self, in_use: PostgresAddress) -> None:
+        """Whatever the database's own default is."""
+        async with borrow_db_session() as session:
+            await run(session, f"ALTER DATABASE {in_use.database} SET default_transaction_isolation = 'serializable'")
+            await session.commit()
+        await renew_connections()
+        async with borrow_db_session() as session:
+            assert (await run(session, "SHOW transaction_isolation")).scalar() == "read committed"
 
     async def test_a_dead_peer_is_noticed(self, in_use: PostgresAddress) -> None:
         async with borrow_db_session() as session:

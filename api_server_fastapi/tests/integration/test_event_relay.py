@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from api_server.database.connection import create_engine
+from api_server.database.connection import borrow_db_session, create_engine, dispose_db, init_db
 from api_server.event_bus import BaseEvent
 from api_server.events import EventsMayBeMissed
 from api_server.exceptions import DatabaseUnavailableError
@@ -257,6 +257,61 @@ async def test_a_handler_that_hangs_does_not_hold_who_commits(workers: list[Work
     await until(lambda: there.numbers == [0, 1, 2])
     release.set()
     await until(lambda: len(handled) == 3)
+
+
+async def test_a_handler_that_hangs_holds_up_no_following_event(workers: list[Worker], engine: AsyncEngine) -> None:
+    """Five events, and handlers that take far longer than anybody waits for them."""
+    here, there = workers
+    may_end = asyncio.Event()
+
+    async def hang(event: BaseEvent) -> None:
+        await may_end.wait()
+
+    there.bus.handler = hang
+    begun = time.monotonic()
+    async with AsyncSession(engine) as session:
+        for number in range(5):
+            await here.relay.publish(session, StockChanged(number=number))
+        await here.relay.commit(session)
+    await until(lambda: there.numbers == [0, 1, 2, 3, 4], 0.9)
+    assert time.monotonic() - begun < 1
+    may_end.set()
+
+
+async def test_what_is_committed_is_not_called_unavailable_because_of_its_handlers(
+    url: str, workers: list[Worker]
+) -> None:
+    here = workers[0]
+
+    async def slow(event: BaseEvent) -> None:
+        await asyncio.sleep(0.5)
+
+    here.bus.handler = slow
+    init_db(url)
+    try:
+        async with borrow_db_session(timeout=0.4) as session:
+            await here.relay.publish(session, StockChanged(number=1))
+            await here.relay.commit(session)
+    finally:
+        await dispose_db()
+    assert here.numbers == [1]
+
+
+async def test_before_what_is_held_is_read_anew_connections_are_renewed(url: str) -> None:
+    """Those of before may lead to a server that answers nobody any more."""
+    order: list[str] = []
+
+    async def begins() -> None:
+        order.append("renewed")
+
+    async def read(event: BaseEvent) -> None:
+        order.append("read")
+
+    bus = RecordingBus()
+    bus.handler = read
+    async with bus, EventRelay(bus, url, begins=begins).relaying():
+        await until(lambda: len(order) == 2)
+    assert order == ["renewed", "read"]
 
 
 async def test_who_ceases_to_commit_during_handling_leaves_nothing_unsaid(

@@ -194,6 +194,21 @@ async def test_a_lost_connection_is_replaced_and_told_once(url: str) -> None:
     assert "server closed the connection" in lines[1]["reason"]
 
 
+async def test_what_changes_while_what_is_held_is_read_is_heard_of(url: str) -> None:
+    """Who read first and listened then would never know of a change in between."""
+    heard = asyncio.Event()
+
+    async def began() -> None:
+        await asyncio.to_thread(announce, url, "meanwhile")
+
+    async def received(payload: str) -> None:
+        heard.set()
+
+    listener = NotificationListener(url, "Tests", received=received, began=began)
+    async with listener.listening(), asyncio.timeout(2):
+        await heard.wait()
+
+
 async def test_a_server_without_its_database_starts_at_once_and_says_why(unused_tcp_port: int) -> None:
     ear = Ear(f"postgresql://somebody:hush-hush@127.0.0.1:{unused_tcp_port}/nowhere")
     begun = time.monotonic()

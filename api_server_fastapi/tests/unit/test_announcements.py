@@ -1,17 +1,28 @@
 """How events travel: as what they are, to who knows them, and as nothing to anybody else."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
 import pytest
+import structlog
 from api_server.event_bus import BaseEvent
 from api_server.events import PresetChanged
 from api_server.services.event_relay import _ANNOUNCEMENT, _announcement, _understood
 from structlog.testing import capture_logs
+
+
+@pytest.fixture(autouse=True)
+def _every_level() -> Iterator[None]:
+    """Log from debug on, whatever a test before this one configured."""
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    yield
+    structlog.configure(**before)
+
 
 ID = "0199aaaa-0000-7000-8000-000000000000"
 

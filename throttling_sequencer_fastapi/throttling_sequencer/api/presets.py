@@ -72,5 +72,5 @@ def read_configuration(document: Mapping[str, Any]) -> GeneticConfiguration:
 
 
 def read_scenario(document: Mapping[str, Any]) -> GameStateDto:
-    """Make a game state of what is kept; whoever plans for it checks it, as one that is sent."""
-    return GameStateDto.model_validate(document)
+    """Make a game state of what is kept. Raises ValidationError where it breaks a rule that came later."""
+    return ScenarioDocument.model_validate(document)

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from itertools import count
 from typing import Protocol
 
 from throttling_sequencer.domain.errors import StorageUnavailableError
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 
-_RETRY_S = 0.2
+_SHORTEST_RETRY_S, _LONGEST_RETRY_S = 0.2, 1.0
 
 
 class ConfigurationStore(Protocol):
@@ -26,6 +27,10 @@ class ConfigurationEvents(Protocol):
         """Hear that searches use another one from now on: the one that is kept, or that of the settings again."""
         ...
 
+    def failed(self, error: Exception) -> None:
+        """Hear that it could not be read for a reason that is not the storage's."""
+        ...
+
 
 class CurrentConfiguration:
     """Holds what the store has, and what the service was started with where the store has nothing."""
@@ -37,7 +42,8 @@ class CurrentConfiguration:
         self._store = store
         self._events = events
         self._current = configured
-        self._reading = asyncio.Lock()
+        self._numbers = count(1)
+        self._newest = 0
         self._is_stale = asyncio.Event()
 
     @property
@@ -46,19 +52,24 @@ class CurrentConfiguration:
         return self._current
 
     async def refresh(self) -> None:
-        """Read the store again; where it is away, what is held stays, and `kept_fresh` tries until it answers.
+        """Read the store again; where that fails, what is held stays, and `kept_fresh` tries until it succeeds.
 
-        Several calls read one after the other, so that what is held in the end is no older than the last call.
+        Of several calls at once the one that began last decides: what an earlier one read may be older.
         """
-        async with self._reading:
-            try:
-                kept = await self._store.default_configuration()
-            except StorageUnavailableError:
-                self._is_stale.set()
-                return
+        number = next(self._numbers)
+        try:
+            kept = await self._store.default_configuration()
+        # Whatever it is, who did not try again would hold for ever what is no longer true.
+        except Exception as error:  # noqa: BLE001 - told, and tried again
+            if not isinstance(error, StorageUnavailableError):
+                self._events.failed(error)
+            self._is_stale.set()
+            return
+        if number > self._newest:
+            self._newest = number
             before, self._current = self._current, kept or self._configured
-        if self._current != before:
-            self._events.changed(is_kept=kept is not None)
+            if self._current != before:
+                self._events.changed(is_kept=kept is not None)
 
     @asynccontextmanager
     async def kept_fresh(self) -> AsyncIterator[None]:
@@ -68,12 +79,14 @@ class CurrentConfiguration:
             yield
         finally:
             task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})
 
     async def _retry(self) -> None:
         while True:
             await self._is_stale.wait()
-            await asyncio.sleep(_RETRY_S)
-            self._is_stale.clear()
-            await self.refresh()
+            delay = _SHORTEST_RETRY_S
+            while self._is_stale.is_set():
+                await asyncio.sleep(delay)
+                self._is_stale.clear()
+                await self.refresh()
+                delay = min(2 * delay, _LONGEST_RETRY_S)

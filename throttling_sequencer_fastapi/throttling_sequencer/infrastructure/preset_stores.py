@@ -1,13 +1,15 @@
 """What the sequencer keeps as presets of the foundation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 from uuid import UUID
 
 import structlog
-from api_server.exceptions import DatabaseUnavailableError, ResourceNotFoundError
+from api_server.exceptions import DatabaseUnavailableError, InvalidFieldsError, ResourceNotFoundError
 from api_server.identity import Principal
 from api_server.services.preset_service import PresetService
+from api_server.validation import FieldProblem, field_problems
+from pydantic import ValidationError
 
 from throttling_sequencer.application.mappers import GameStateShape
 from throttling_sequencer.domain.errors import StorageUnavailableError
@@ -35,9 +37,9 @@ class PresetConfigurationStore:
             return None
         try:
             return self._read(document)
-        except ValueError as error:
+        except ValidationError as error:
             # It kept the rules when it was written: they, or the settings, have changed since.
-            log.warning("default preset is not used", kind=self._kind, reason=str(error))
+            log.warning("default preset is not used", kind=self._kind, problems=_problems_of(error))
             return None
 
 
@@ -51,7 +53,8 @@ class NoConfigurationStore:
 class PresetScenarioStore:
     """The `ScenarioStore` of a service with a database: presets of a kind.
 
-    Raises ResourceNotFoundError and DatabaseUnavailableError.
+    Raises ResourceNotFoundError, DatabaseUnavailableError, and InvalidFieldsError for one that kept the rules when it
+    was written and does so no longer.
     """
 
     def __init__(self, presets: PresetService, kind: str, read: Callable[[Document], GameStateShape]) -> None:
@@ -63,7 +66,15 @@ class PresetScenarioStore:
         preset = await self._presets.get(Principal(user_id, frozenset()), scenario_id)
         if preset.kind != self._kind:
             raise ResourceNotFoundError(self._kind, scenario_id)
-        return self._read(preset.document)
+        try:
+            return self._read(preset.document)
+        except ValidationError as error:
+            raise InvalidFieldsError(_problems_of(error, self._kind)) from error
+
+
+def _problems_of(error: ValidationError, *within: str) -> Sequence[FieldProblem]:
+    problems = error.errors(include_url=False, include_input=False)
+    return field_problems([{**problem, "loc": (*within, *problem["loc"])} for problem in problems])
 
 
 class LoggedConfigurationEvents:
@@ -71,3 +82,6 @@ class LoggedConfigurationEvents:
 
     def changed(self, *, is_kept: bool) -> None:
         log.info("genetic configuration changed", source="preset" if is_kept else "settings")
+
+    def failed(self, error: Exception) -> None:
+        log.error("genetic configuration cannot be read", exc_info=error)

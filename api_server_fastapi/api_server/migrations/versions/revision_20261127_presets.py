@@ -21,6 +21,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("updated_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("version > 0", name=op.f("ck_presets_version_is_positive")),
+        sa.CheckConstraint("jsonb_typeof(document) = 'object'", name=op.f("ck_presets_document_is_object")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_presets")),
         sa.UniqueConstraint("owner_id", "kind", "name", name=op.f("uq_presets_owner_id_kind_name")),
         schema="api_server",

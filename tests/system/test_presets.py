@@ -119,6 +119,7 @@ class TestTheDefaultConfiguration:
         assert planned(workers.other) == 1
         assert seconds_until(workers.one, 1) < 1
 
+    @pytest.mark.slow
     def test_is_there_when_a_worker_starts(self, start_sequencer: StartSequencer, environment: Environment) -> None:
         create(start_sequencer(**environment), "genetic_configuration", "default", configuration(2))
         assert planned(start_sequencer(**environment)) == 2
@@ -258,6 +259,7 @@ def test_a_bad_document_is_refused_when_it_is_written(
     assert answer.json()["errors"][0]["field"] == field
 
 
+@pytest.mark.slow
 def test_where_nothing_is_kept_there_are_no_presets(start_sequencer: StartSequencer, in_memory: Environment) -> None:
     sequencer = start_sequencer(**in_memory)
     assert sequencer.client.get(PRESETS).status_code == 404

@@ -1,11 +1,12 @@
 """The database of the selected application, and what `db` does with it."""
 
 import asyncio
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -16,12 +17,13 @@ from api_server.cli.checks.runner import run_checks
 from api_server.cli.database_url import UNREADABLE, can_be_read
 from api_server.cli.output import tell
 from api_server.database.advisory_lock import AdvisoryLockError
-from api_server.database.alembic_manager import AlembicManager, RevisionError, SchemaError
+from api_server.database.alembic_manager import AlembicManager, SchemaError
 from api_server.database.connection import create_engine
 from api_server.database.migration_backend import (
     BASE,
     MigrationBackend,
     MigrationError,
+    RevisionError,
     applied_migrations,
     downgrade_to,
     migrations_after,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
 _Backend = TypeVar("_Backend", bound=MigrationBackend)
+_T = TypeVar("_T")
 
 
 @contextmanager
@@ -76,7 +79,7 @@ class AdministeredDatabase:
         if asks and not _agreed("Apply them?", "--yes applies them without asking"):
             tell("Nothing was changed.")
             return 1
-        asyncio.run(upgrade_all(self.backends, self.url, lock_timeout=wait))
+        _run_stoppable(upgrade_all(self.backends, self.url, lock_timeout=wait))
         return self.check()
 
     @_told()
@@ -99,7 +102,7 @@ class AdministeredDatabase:
         if asks and not _agreed("Revert them?", "--yes reverts them without asking"):
             tell("Nothing was changed.")
             return 1
-        asyncio.run(downgrade_to(target, chosen, self.url, expected=reverted, lock_timeout=wait))
+        _run_stoppable(downgrade_to(target, chosen, self.url, expected=reverted, lock_timeout=wait))
         typer.echo(f"Reverted: {', '.join(reverted)}.")
         return 0
 
@@ -178,6 +181,40 @@ def administered_database() -> AdministeredDatabase:
 
 
 _OPERATIONAL = ReadinessState.OPERATIONAL
+
+
+def _run_stoppable(work: Coroutine[Any, Any, _T]) -> _T:
+    """Do work that Ctrl-C or SIGTERM cancels, however often; once it has ended in good order, exit with 130 or 143."""
+    received: list[signal.Signals] = []
+
+    async def stoppable() -> _T:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+
+        def stop(number: signal.Signals) -> None:
+            received.append(number)
+            task.cancel()
+
+        # Not every thread, nor every platform, can hear of signals.
+        with suppress(NotImplementedError, RuntimeError):
+            for number in _STOPPING:
+                loop.add_signal_handler(number, stop, number)
+        try:
+            return await task
+        finally:
+            with suppress(NotImplementedError, RuntimeError):
+                for number in _STOPPING:
+                    loop.remove_signal_handler(number)
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError as error:
+        if not received:
+            raise
+        tell(f"Stopped by {received[0].name}: `db history` tells what is applied.")
+        raise typer.Exit(128 + received[0]) from error
+
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def _no_database(application: Application) -> str:

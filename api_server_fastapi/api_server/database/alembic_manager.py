@@ -26,7 +26,7 @@ from sqlalchemy import Connection, MetaData
 from sqlalchemy.exc import DBAPIError
 
 from api_server.database.conninfo import conninfo
-from api_server.database.migration_backend import migrations_after, upgrade_all
+from api_server.database.migration_backend import RevisionError, migrations_after, upgrade_all
 from api_server.database.migration_thread import MigrationThread
 from api_server.exceptions import DatabaseUnavailableError, StartError
 from api_server.settings import get_settings
@@ -55,10 +55,6 @@ log = structlog.get_logger("api_server.database.alembic_manager")
 
 class SchemaError(Exception):
     """The history of migrations, or what the database says of it, is not as it should be; the message says how."""
-
-
-class RevisionError(Exception):
-    """A migration failed, and left nothing; the message has its name and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +100,9 @@ class AlembicManager:
     async def pending(self) -> list[str]:
         return [*(await self.validate_schema_state_async()).pending]
 
+    async def unknown(self) -> list[str]:
+        return [*(await self.validate_schema_state_async()).unknown]
+
     async def upgrade(self) -> None:
         await self._step_through(await self.pending(), is_upgrade=True)
 
@@ -137,7 +136,7 @@ class AlembicManager:
         heads = await self._heads()
         known, applied = await asyncio.to_thread(self._history, heads)
         if unknown := tuple(sorted(heads - set(known))):
-            # A newer release has applied all that this one knows, and more.
+            # A newer release has applied all that this one knows, and more, or so the record says.
             self._warn_once(unknown)
             return SchemaState(tuple(known), (), unknown)
         return SchemaState(
@@ -164,24 +163,38 @@ class AlembicManager:
     def write_revision(self, message: str) -> Path:
         """Write a migration that makes the tables as the models are, into the package, and return its file.
 
-        Where nothing differs it is empty. It is to be read before it is used. Raises SchemaError where migrations are
-        pending, or there is one of that name.
+        Where nothing differs it is empty. It is to be read before it is used. Raises SchemaError, and leaves no file,
+        where migrations are pending, there is one of that name, the message has no word, or what was written is no
+        module, as where a type is not what it says.
         """
-        from alembic import command  # noqa: PLC0415 - as above
-        from alembic.util import CommandError  # noqa: PLC0415 - as above
-
         words = sub(r"\W+", "_", message.lower()).strip("_")
+        if not words:
+            raise SchemaError("The message has no word: say in one or a few what the migration does.")
         revision = f"{datetime.now(UTC):%Y%m%d}_{words}"[:_LONGEST_REVISION].rstrip("_")
         if revision in self._history(set())[0]:
             raise SchemaError(f"There is a migration {revision} already: say something else of this one.")
+        file = Path(str(files(self._package).joinpath(_VERSIONS, f"revision_{revision}.py")))
+        if file.exists():
+            raise SchemaError(f"There is a file {file.name} already: say something else of this migration.")
         with self._alembic(self._thread()) as connection:
-            try:
-                script = command.revision(self._config(connection), message, autogenerate=True, rev_id=revision)
-            except CommandError as error:
+            self._write(revision, message, file, connection)
+        return file
+
+    def _write(self, revision: str, message: str, file: Path, connection: Connection) -> None:
+        from alembic import command  # noqa: PLC0415 - as above
+        from alembic.util import CommandError  # noqa: PLC0415 - as above
+
+        try:
+            command.revision(self._config(connection), _in_docstring(message), autogenerate=True, rev_id=revision)
+        except BaseException as error:
+            if file.exists():
+                # Alembic loads what it has written, and would stumble over it each time from now on.
+                file.unlink()
+                if isinstance(error, Exception):
+                    raise SchemaError(f"What would be written cannot be loaded, and was deleted: {error}") from error
+            if isinstance(error, CommandError):
                 raise SchemaError(f"No migration can be written: {error}") from error
-        assert script is not None
-        assert not isinstance(script, list)
-        return Path(script.path)
+            raise
 
     def _url(self) -> str:
         if self._given_url is not None:
@@ -211,7 +224,13 @@ class AlembicManager:
             if await there.fetchone() != (True,):
                 return set()
             rows = await connection.execute(sql.SQL("SELECT version_num FROM {}").format(table))
-            return {revision for (revision,) in await rows.fetchall()}
+            heads = {revision for (revision,) in await rows.fetchall()}
+        if not all(revision and revision.strip() for revision in heads):
+            raise SchemaError(
+                f"The record {schema}.{_VERSION_TABLE} has a row that names no migration: somebody changed it, and it "
+                "does not say any more what is applied."
+            )
+        return heads
 
     def _history(self, heads: set[str]) -> tuple[list[str], set[str]]:
         """Return all migrations, oldest first, and those that are applied where `heads` are."""
@@ -363,6 +382,12 @@ def _told(difference: Any) -> str:  # noqa: ANN401 - Alembic's tuples, or a list
 
 def _named(part: object) -> str:
     return str(getattr(part, "fullname", None) or getattr(part, "name", None) or part)
+
+
+def _in_docstring(message: str) -> str:
+    """Write a message so that it is one line, and ends no text between quotes."""
+    line = " ".join(message.split()).rstrip(".")
+    return repr(line)[1:-1].replace('"', '\\"')
 
 
 def _refuse_event_loop(other: str) -> None:

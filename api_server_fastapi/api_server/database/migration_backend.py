@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 
@@ -43,6 +43,19 @@ class MigrationBackend(Protocol):
         Raises ValueError where `target` is not applied. What fails stays applied, and so does what is older.
         """
         ...
+
+
+@runtime_checkable
+class ToldOfNewerReleases(Protocol):
+    """What a backend may offer besides: it knows its own migrations from those of a newer release."""
+
+    async def unknown(self) -> list[str]:
+        """Return the names of the migrations that are applied and not of this release; change nothing."""
+        ...
+
+
+class RevisionError(Exception):
+    """A migration failed, and left nothing; the message has its name and the reason."""
 
 
 class MigrationError(Exception):
@@ -124,6 +137,19 @@ async def pending_migrations(backends: Sequence[MigrationBackend]) -> Mapping[st
     """
     pending = {backend.name: await _pending(backend) for backend in backends}
     return {name: migrations for name, migrations in pending.items() if migrations}
+
+
+async def unknown_migrations(backends: Sequence[MigrationBackend]) -> Mapping[str, list[str]]:
+    """Return what is applied and not of this release by the backend's name, as far as backends can tell.
+
+    Raises MigrationError.
+    """
+    unknown = {}
+    for backend in backends:
+        if isinstance(backend, ToldOfNewerReleases):
+            with _failing_by_name(backend):
+                unknown[backend.name] = await backend.unknown()
+    return {name: migrations for name, migrations in unknown.items() if migrations}
 
 
 async def applied_migrations(backend: MigrationBackend) -> list[str]:

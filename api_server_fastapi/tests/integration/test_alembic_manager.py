@@ -1,5 +1,6 @@
 """Alembic's migrations: in this process, in a thread, each of them whole or not at all, and never left behind."""
 
+import ast
 import asyncio
 import subprocess
 import sys
@@ -11,20 +12,29 @@ from typing import Any, ClassVar
 
 import psycopg
 import pytest
+from api_server.checks.database_schema_check import DatabaseSchemaCheck
 from api_server.database.advisory_lock import AdvisoryLock, PoolerRefusedError, try_advisory_lock
-from api_server.database.alembic_manager import AlembicManager, RevisionError, SchemaError, SchemaState
+from api_server.database.alembic_manager import AlembicManager, SchemaError, SchemaState
 from api_server.database.conninfo import UnreadableUrlError
-from api_server.database.migration_backend import MigrationError, downgrade_to, pending_migrations, upgrade_all
+from api_server.database.migration_backend import (
+    MigrationError,
+    RevisionError,
+    downgrade_to,
+    pending_migrations,
+    upgrade_all,
+)
 from api_server.exceptions import DatabaseUnavailableError, StartError
 from api_server.local.postgres import PostgresAddress
 from api_server.models.db_model import FoundationTable
+from api_server.readiness_pipeline import CheckStatus
 from api_server.settings import get_settings
 from api_server.testing import RunningCluster, clean_environment, fresh_database
 from frozen_server import frozen
 from older_postgres import older_postgres
 from planted_migrations import PlantedMigrations, executed, locks, relations, rows, sessions, unwrapped
 from proxies import tcp_proxy
-from sqlalchemy import Column, Integer, MetaData
+from sqlalchemy import Column, Integer, MetaData, Table
+from sqlalchemy.types import UserDefinedType
 from sqlmodel import Field, SQLModel
 from structlog.testing import capture_logs
 
@@ -147,12 +157,17 @@ def test_a_model_that_no_migration_follows_is_seen(url: str) -> None:
             "ALTER TABLE api_server.presets DROP CONSTRAINT ck_presets_version_is_positive",
             "add_constraint ck_presets_version_is_positive",
         ),
-        (
+        pytest.param(
             "ALTER TABLE api_server.presets DROP CONSTRAINT uq_presets_owner_id_kind_name",
             "add_constraint uq_presets_owner_id_kind_name",
+            marks=pytest.mark.slow,
         ),
-        ("ALTER TABLE api_server.presets ALTER version TYPE bigint", "modify_type api_server presets version"),
-        ("CREATE TABLE api_server.others ()", "remove_table api_server.others"),
+        pytest.param(
+            "ALTER TABLE api_server.presets ALTER version TYPE bigint",
+            "modify_type api_server presets version",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("CREATE TABLE api_server.others ()", "remove_table api_server.others", marks=pytest.mark.slow),
     ],
 )
 def test_a_table_that_somebody_changed_is_seen(url: str, statement: Any, difference: str) -> None:
@@ -285,13 +300,22 @@ SHORT = {"lock_timeout": 0.2, "statement_timeout": 0.3}
     ("upgrade", "says"),
     [
         (executed(LOCKING), "two cannot be applied: canceling statement due to lock timeout"),
-        (unwrapped("DROP TABLE planted.things"), "two cannot be applied: canceling statement due to lock timeout"),
-        (executed("SELECT pg_sleep(9)"), "two cannot be applied: canceling statement due to statement timeout"),
         (unwrapped("SELECT pg_sleep(9)"), "two cannot be applied: canceling statement due to statement timeout"),
+        pytest.param(
+            unwrapped("DROP TABLE planted.things"),
+            "two cannot be applied: canceling statement due to lock timeout",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            executed("SELECT pg_sleep(9)"),
+            "two cannot be applied: canceling statement due to statement timeout",
+            marks=pytest.mark.slow,
+        ),
         # What an earlier migration said of its transaction, or of its session, does not outlast it.
-        (
+        pytest.param(
             executed("SET LOCAL lock_timeout = '0.1s'", LOCKING),
             "two cannot be applied: canceling statement due to lock",
+            marks=pytest.mark.slow,
         ),
     ],
 )
@@ -356,7 +380,7 @@ async def test_who_is_cancelled_again_and_again_still_waits_for_the_thread(
     url: str, planted: PlantedMigrations
 ) -> None:
     """The lock would be given up while somebody migrates."""
-    planted.add("one", f"import time\n{CREATE}\nop.execute('SELECT pg_sleep(0.01)')\ntime.sleep(1)\n")
+    planted.add("one", f"import time\n{CREATE}\nop.execute('SELECT pg_sleep(0.01)')\ntime.sleep(0.6)\n")
     finished = Path(planted.versions, "finished")
     backend = planted.manager(url)
     work = backend._step
@@ -396,7 +420,7 @@ async def test_no_statement_follows_a_cancellation(url: str, planted: PlantedMig
 
 
 async def test_the_event_loop_goes_on_while_a_migration_runs(url: str, planted: PlantedMigrations) -> None:
-    planted.add("one", executed("SELECT pg_sleep(0.5)"))
+    planted.add("one", executed("SELECT pg_sleep(0.35)"))
     task = asyncio.create_task(planted.manager(url).upgrade())
     longest = 0.0
     while not task.done():
@@ -407,6 +431,7 @@ async def test_the_event_loop_goes_on_while_a_migration_runs(url: str, planted: 
     assert longest < 0.3
 
 
+@pytest.mark.slow
 async def test_two_migrate_two_databases_in_one_process_at_once(
     url: str, other_url: str, planted: PlantedMigrations
 ) -> None:
@@ -571,6 +596,34 @@ def test_what_a_newer_release_applied_is_left_alone(url: str, planted: PlantedMi
     assert rows(url, "SELECT * FROM planted.alembic_version") == [("two",)]
 
 
+async def test_a_release_before_the_tables_is_ready_and_warns(url: str, planted: PlantedMigrations) -> None:
+    """After a rollback it works; where the tables are not those of the record, the warning is what tells of it."""
+    planted.add("one", CREATE)
+    backend = planted.manager(url)
+    await backend.upgrade()
+    check = DatabaseSchemaCheck([AlembicManager(url, package=planted.package, metadata=backend._metadata()), backend])
+    assert (await check.run()).status is CheckStatus.SUCCESS
+    planted.forget("one")
+    planted.add("other", CREATE)
+    result = await DatabaseSchemaCheck([backend]).run()
+    assert (result.status, result.message) == (CheckStatus.WARNING, "migrations of a newer release are applied")
+    assert result.details == {"planted": ["one"]}
+
+
+@pytest.mark.parametrize(
+    "nothing", ["NULL", pytest.param("''", marks=pytest.mark.slow), pytest.param("' '", marks=pytest.mark.slow)]
+)
+def test_a_record_that_names_no_migration_is_refused(url: str, planted: PlantedMigrations, nothing: str) -> None:
+    planted.add("one", CREATE)
+    with psycopg.connect(url) as somebody:
+        somebody.execute("CREATE SCHEMA planted")
+        somebody.execute("CREATE TABLE planted.alembic_version (version_num text)")
+        somebody.execute(f"INSERT INTO planted.alembic_version VALUES ({nothing})".encode())
+    with pytest.raises(MigrationError, match=r"The record planted\.alembic_version has a row that names no migration"):
+        planted.manager(url).perform_migration()
+    assert "planted.things" not in relations(url)
+
+
 def test_a_history_with_two_ends_is_refused(url: str, planted: PlantedMigrations) -> None:
     planted.add("one", CREATE)
     planted.add("two", "pass")
@@ -595,6 +648,7 @@ def test_a_package_without_its_migrations_is_refused(url: str, planted: PlantedM
         planted.manager(url).perform_migration()
 
 
+@pytest.mark.slow
 def test_ends_that_were_joined_are_applied_in_order(url: str, planted: PlantedMigrations) -> None:
     planted.add("one", CREATE, DROP)
     planted.add("two", "pass")
@@ -655,6 +709,60 @@ def test_a_migration_is_written_from_the_models(url: str, planted: PlantedMigrat
     assert "planted.orders" not in relations(url)
 
 
+@pytest.mark.parametrize(
+    ("message", "docstring"),
+    [
+        ('say """ and \\ and ${1+1}', 'say """ and \\ and ${1+1}.'),
+        ('it\'s """', 'it\'s """.'),
+        ("two\n  lines,\r\nand a full stop.", "two lines, and a full stop."),
+        ("## größer\\", "## größer\\."),
+        ('ends in "', 'ends in ".'),
+        ("no text: \udcff", "no text: \udcff."),
+    ],
+)
+def test_whatever_the_message_is_the_migration_says_it(
+    url: str, planted: PlantedMigrations, message: str, docstring: str
+) -> None:
+    file = planted.manager(url).write_revision(message)
+    text = file.read_text()
+    assert (ast.get_docstring(ast.parse(text), clean=False), text[:3]) == (docstring, '"""')
+    assert len(text.splitlines()[0]) > len(message) / 2
+    assert planted.manager(url).validate_schema_state().pending == (file.stem.removeprefix("revision_"),)
+
+
+@pytest.mark.parametrize("message", ["", " \n", '"""', "_"])
+def test_a_message_without_a_word_is_refused(url: str, planted: PlantedMigrations, message: str) -> None:
+    with pytest.raises(SchemaError, match="The message has no word"):
+        planted.manager(url).write_revision(message)
+    assert [*planted.versions.iterdir()] == []
+
+
+class Unwritable(UserDefinedType[int]):
+    def __repr__(self) -> str:
+        return "Unwritable("
+
+
+def test_what_is_written_and_cannot_be_loaded_does_not_stay(url: str, planted: PlantedMigrations) -> None:
+    """Every later command would stumble over it."""
+    metadata = MetaData(schema="planted")
+    Table("odd", metadata, Column("a", Unwritable()))
+    backend = planted.manager(url, metadata=metadata)
+    with pytest.raises(SchemaError, match="What would be written cannot be loaded, and was deleted: "):
+        backend.write_revision("odd")
+    assert [*planted.versions.glob("*.py")] == []
+    assert backend.validate_schema_state() == SchemaState((), (), ())
+
+
+def test_a_file_of_the_same_name_is_not_written_over(url: str, planted: PlantedMigrations) -> None:
+    planted.write("one", "pass")
+    taken = planted.versions / f"revision_{datetime.now(UTC):%Y%m%d}_stars.py"
+    (planted.versions / "revision_one.py").rename(taken)
+    before = taken.read_text()
+    with pytest.raises(SchemaError, match=f"There is a file {taken.name} already"):
+        planted.manager(url).write_revision("stars")
+    assert taken.read_text() == before
+
+
 def test_no_migration_is_written_while_others_are_pending(url: str, planted: PlantedMigrations) -> None:
     planted.add("one", CREATE)
     with pytest.raises(SchemaError, match="No migration can be written: Target database is not up to date"):
@@ -676,6 +784,7 @@ def test_it_says_nothing(url: str, capfd: pytest.CaptureFixture[str], planted: P
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_importing_it_loads_no_alembic() -> None:
     code = "import sys, api_server.services.migrations; sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], env=clean_environment(), check=False).returncode == 0

@@ -20,11 +20,23 @@ from api_server.local.postgres import PostgresAddress
 from api_server.testing import RunningCluster, clean_environment
 from command_lines import SUPPORT, program, run_command, run_here
 from numbered_migrations import NumberedMigrations
+from planted_migrations import PlantedMigrations, executed, relations, rows, sessions
 from proxies import tcp_proxy
 
 NUMBERED = "numbered_migrations:NUMBERED"
 FAILING = "numbered_migrations:FAILING"
 PRESETS = "20261127_presets"
+PLANTED = """
+from api_server.application import Application
+from api_server.database.alembic_manager import AlembicManager
+from sqlalchemy import MetaData
+
+def migrations():
+    metadata = MetaData(schema="planted")
+    return [AlembicManager(PLANTED.primary_url(), name="planted", package="planted", metadata=metadata)]
+
+PLANTED = Application(name="planted", version="1", requires_database=True, migrations=migrations)
+"""
 
 
 def db(*arguments: str, url: str, app: str = NUMBERED, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -222,6 +234,12 @@ def test_a_migration_is_written_for_a_backend_of_alembic_only(
     assert str(done.exception) == "There are no such migrations: there are those of alembic."
 
 
+def test_a_message_without_a_word_is_no_migrations(database: PostgresAddress) -> None:
+    done = run_here("api-server-cli", "db", "revision", "!", API_SERVER_DATABASE_URL=database.url)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == "The message has no word: say in one or a few what the migration does.\n"
+
+
 @pytest.mark.parametrize("is_there", [True, False])
 def test_no_migration_is_written_where_others_are_pending_or_there_is_no_database(
     database: PostgresAddress, unused_tcp_port: int, *, is_there: bool
@@ -291,6 +309,43 @@ def test_without_a_database_the_variables_are_named(command: str) -> None:
     assert str(error) == "No database is configured: set API_SERVER_DATABASE_URL to the URL of the primary."
 
 
+@pytest.mark.parametrize(
+    ("signals", "status"),
+    [
+        ([signal.SIGTERM], 143),
+        pytest.param([signal.SIGINT], 130, marks=pytest.mark.slow),
+        pytest.param([signal.SIGINT, signal.SIGINT, signal.SIGTERM], 130, marks=pytest.mark.slow),
+    ],
+)
+def test_who_stops_a_migration_is_told_so_once_its_statement_was_cancelled(
+    database: PostgresAddress, tmp_path: Path, signals: list[signal.Signals], status: int
+) -> None:
+    planted = PlantedMigrations(tmp_path)
+    planted.add("one", executed("CREATE TABLE planted.half ()", "SELECT pg_sleep(30)"))
+    (tmp_path / "planted_application.py").write_text(PLANTED)
+    with subprocess.Popen(
+        [program("api-server-cli"), "--app", "planted_application:PLANTED", "db", "upgrade", "--yes"],
+        env=clean_environment(API_SERVER_DATABASE_URL=database.url, PYTHONPATH=f"{SUPPORT}:{tmp_path}"),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        while not rows(database.url, "SELECT 1 FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%(30)'"):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        for number in signals:
+            process.send_signal(number)
+            time.sleep(0.02)
+        _, errors = process.communicate(timeout=30)
+    ended = time.monotonic()
+    # The server notices a moment later that a connection is closed; what nobody cancelled it ends after a second.
+    while sessions(database.url):
+        assert time.monotonic() - ended < 0.5
+    assert process.returncode == status, errors
+    assert errors == f"Stopped by {signals[0].name}: `db history` tells what is applied.\n"
+    assert "planted.half" not in relations(database.url)
+
+
 def test_ctrl_c_ends_a_wait_for_the_lock(database: PostgresAddress) -> None:
     with (
         advisory_lock(AdvisoryLock.MIGRATION, database.url),
@@ -304,7 +359,7 @@ def test_ctrl_c_ends_a_wait_for_the_lock(database: PostgresAddress) -> None:
         _wait_for_session(database.url)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
-    assert (process.returncode, errors) == (130, b"")
+    assert (process.returncode, errors) == (130, b"Stopped by SIGINT: `db history` tells what is applied.\n")
 
 
 def _wait_for_session(url: str) -> None:

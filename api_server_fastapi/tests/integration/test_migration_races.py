@@ -110,6 +110,7 @@ def test_what_a_killed_process_left_half_done_another_does(url: str, planted: Pl
     assert locks(url) == 0
 
 
+@pytest.mark.slow
 def test_an_index_is_built_concurrently_while_another_process_waits(url: str, planted: PlantedMigrations) -> None:
     """Whoever waited inside of the lock's function would keep the index from being built, and that the lock."""
     planted.add("one", CREATE)

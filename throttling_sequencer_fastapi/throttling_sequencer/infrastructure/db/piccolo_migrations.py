@@ -1,5 +1,6 @@
 """Applies the sequencer's Piccolo migrations in this process, on a connection of their own."""
 
+import asyncio
 import os
 import pkgutil
 from collections.abc import AsyncIterator, Iterator
@@ -10,7 +11,7 @@ from typing import cast
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from api_server.database.migration_backend import migrations_after
+from api_server.database.migration_backend import RevisionError, migrations_after
 from api_server.exceptions import StartError
 from api_server.settings import libpq_url
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
@@ -21,11 +22,14 @@ from piccolo.engine.postgres import PostgresTransaction
 from throttling_sequencer.domain.errors import StorageUnavailableError
 from throttling_sequencer.infrastructure.db import piccolo_conf
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app import piccolo_migrations
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.bounded_migration import has_schema
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.piccolo_app import APP_CONFIG
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.tables import SCHEMA
 from throttling_sequencer.infrastructure.db.storage import says_unavailable
 
 _CONNECT_TIMEOUT_S = 10.0
+_READ_TIMEOUT_S = 10.0
 _CLOSE_TIMEOUT_S = 2.0
 _SETTINGS = {
     "application_name": "throttling_sequencer migrations",
@@ -33,7 +37,11 @@ _SETTINGS = {
     "client_connection_check_interval": "1s",
     # For what is done before a migration sets its own.
     "lock_timeout": "5s",
+    "statement_timeout": "60s",
 }
+
+# Besides a lost connection: the server is about to stop or to start, or has no room, or was the primary.
+_UNAVAILABLE = ("08", "57P", "53300", "25006")
 
 # What a URL may say of which asyncpg knows something; it would tell the server the rest, which knows less.
 _PARAMETERS = {
@@ -46,36 +54,54 @@ _PARAMETERS = {
 class PiccoloMigrations:
     """The sequencer's tables as a `MigrationBackend`; each migration comes and goes with its record, or not at all.
 
-    `url` leads straight to the primary; every method raises StorageUnavailableError where it cannot be reached. Like
-    every backend this one takes no lock: `upgrade_all` does.
+    `url` leads straight to the primary; every method raises StorageUnavailableError where it cannot be reached, or does
+    not say within `read_timeout` seconds what is applied, and RevisionError where a migration fails. Like every backend
+    this one takes no lock: `upgrade_all` does.
     """
 
     name = "piccolo"
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, read_timeout: float = _READ_TIMEOUT_S) -> None:
         self._url = url
+        self._read_timeout = read_timeout
 
     async def applied(self) -> list[str]:
         async with _connected(self._url) as connection:
-            return await _applied(connection)
+            return await self._applied(connection)
 
     async def pending(self) -> list[str]:
-        async with _connected(self._url) as connection:
-            return [module.ID for module in await _pending(connection)]
+        applied = await self.applied()
+        return [module.ID for module in _history() if module.ID not in applied]
+
+    async def unknown(self) -> list[str]:
+        known = {module.ID for module in _history()}
+        return [migration for migration in await self.applied() if migration not in known]
 
     async def upgrade(self) -> None:
         async with _connected(self._url) as connection:
-            for module in await _pending(connection):
-                await _apply(module, connection)
+            applied = await self._applied(connection)
+            for module in _history():
+                if module.ID not in applied:
+                    with _sentences(f"{module.ID} cannot be applied"):
+                        await _apply(module, connection)
 
     async def downgrade(self, target: str) -> None:
         async with _connected(self._url) as connection:
-            reverted = migrations_after(target, await _applied(connection))
+            reverted = migrations_after(target, await self._applied(connection))
             known = {module.ID: module for module in _history()}
             if unknown := [migration for migration in reverted if migration not in known]:
                 raise ValueError(f"A newer release has applied {', '.join(unknown)}, and only that one can revert it")
             for migration in reverted:
-                await _revert(known[migration], connection)
+                with _sentences(f"{migration} cannot be reverted"):
+                    await _revert(known[migration], connection)
+
+    async def _applied(self, connection: asyncpg.Connection) -> list[str]:
+        try:
+            async with asyncio.timeout(self._read_timeout):
+                with _sentences("what is applied cannot be read"):
+                    return await _applied(connection)
+        except TimeoutError as error:
+            raise StorageUnavailableError("no answer in time") from error
 
 
 @asynccontextmanager
@@ -108,6 +134,29 @@ async def _connect(url: str) -> asyncpg.Connection:
     return connection
 
 
+@contextmanager
+def _sentences(about: str) -> Iterator[None]:
+    """Tell a database that is away from migrations that are wrong, and say which."""
+    try:
+        yield
+    except Exception as error:
+        # A transaction that cannot be ended, for want of its connection, complains of that alone.
+        hidden = error.__context__ if isinstance(error, asyncpg.InterfaceError) else None
+        first = hidden if isinstance(hidden, asyncpg.PostgresError) else error
+        reason = f"{about}: {str(first) or type(first).__name__}"
+        if _is_away(error):
+            raise StorageUnavailableError(reason) from error
+        raise RevisionError(reason) from error
+
+
+def _is_away(error: Exception) -> bool:
+    if isinstance(error, asyncpg.PostgresError):
+        return (getattr(error, "sqlstate", None) or "").startswith(_UNAVAILABLE)
+    # What asyncpg says of values that it was given is an InterfaceError too.
+    is_lost = isinstance(error, (ConnectionError, TimeoutError, asyncpg.InterfaceError))
+    return is_lost and not isinstance(error, ValueError)
+
+
 def _for_asyncpg(url: str) -> str:
     parts = urlsplit(libpq_url(url))
     query = [(name, value) for name, value in parse_qsl(parts.query) if name in _PARAMETERS]
@@ -121,11 +170,6 @@ async def _applied(connection: asyncpg.Connection) -> list[str]:
         names: list[str] = await Migration.get_migrations_which_ran(APP_CONFIG.app_name)
         # A name is the moment in which the migration was made.
         return sorted(names)
-
-
-async def _pending(connection: asyncpg.Connection) -> list[MigrationModule]:
-    applied = await _applied(connection)
-    return [module for module in _history() if module.ID not in applied]
 
 
 def _history() -> list[MigrationModule]:
@@ -142,7 +186,8 @@ async def _apply(module: MigrationModule, connection: asyncpg.Connection) -> Non
     manager: MigrationManager = await module.forwards()
     async with _changing(manager, connection):
         if not await Migration.table_exists():
-            await Migration.create_table()
+            # Asked first: who may use a schema that is there need not be allowed to create one.
+            await Migration.create_table(auto_create_schema=not await has_schema(SCHEMA))
         if not manager.fake:
             await manager.run()
         await Migration.insert(Migration(name=module.ID, app_name=APP_CONFIG.app_name))

@@ -11,6 +11,7 @@ import pytest
 from api_server.local.postgres import PostgresAddress
 from api_server.testing import ServiceProcess, clean_environment, fresh_database
 from pages import Block, anchors, blocks, links, pages
+from piccolo_database import piccolo_environment
 from sequencer_process import ROOT, Sequencer, running_sequencer
 
 PAGES = pages()
@@ -75,13 +76,7 @@ class Reader:
 @pytest.fixture(scope="module")
 def database(postgres: PostgresAddress) -> Iterator[dict[str, str]]:
     with fresh_database(postgres) as address:
-        yield {
-            "PICCOLO_DB_HOST": address.host,
-            "PICCOLO_DB_PORT": str(address.port),
-            "PICCOLO_DB_USER": address.user,
-            "PICCOLO_DB_PASSWORD": address.password,
-            "PICCOLO_DB_DATABASE": address.database,
-        }
+        yield piccolo_environment(address)
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import pytest
 from api_server.exceptions import StartError
 from api_server.local.postgres import PostgresAddress
 from command_lines import run_command, run_here
+from piccolo_database import piccolo_environment
 
 SEQUENCER = {"API_SERVER_APP": "throttling_sequencer.app:SEQUENCER"}
 MARKER = "hush-hush"
@@ -15,11 +16,7 @@ MARKER = "hush-hush"
 def variables(address: PostgresAddress) -> dict[str, str]:
     return {
         **SEQUENCER,
-        "PICCOLO_DB_HOST": address.host,
-        "PICCOLO_DB_PORT": str(address.port),
-        "PICCOLO_DB_USER": address.user,
-        "PICCOLO_DB_PASSWORD": address.password,
-        "PICCOLO_DB_DATABASE": address.database,
+        **piccolo_environment(address),
     }
 
 

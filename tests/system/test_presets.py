@@ -9,6 +9,7 @@ import httpx2
 import psycopg
 import pytest
 from api_server.testing import RunningCluster
+from piccolo_database import piccolo_environment
 from psycopg.types.json import Jsonb
 from sequencer_process import Sequencer, StartSequencer
 
@@ -23,13 +24,8 @@ Environment = dict[str, str]
 
 @pytest.fixture
 def environment(postgres_cluster: RunningCluster) -> Environment:
-    address = postgres_cluster.address
     return {
-        "PICCOLO_DB_HOST": address.host,
-        "PICCOLO_DB_PORT": str(address.port),
-        "PICCOLO_DB_USER": address.user,
-        "PICCOLO_DB_PASSWORD": address.password,
-        "PICCOLO_DB_DATABASE": address.database,
+        **piccolo_environment(postgres_cluster.address),
         "PICCOLO_DB_RUN_MIGRATIONS": "true",
         "SEQUENCER_THROTTLE_RANGE": "1,1",
         "SEQUENCER_MAX_SEQUENCE_LENGTH": "1",

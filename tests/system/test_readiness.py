@@ -14,6 +14,7 @@ from api_server.database.alembic_manager import AlembicManager
 from api_server.local.postgres import PostgresCluster
 from api_server.testing import RunningCluster, StartService, clean_environment
 from older_postgres import older_programs
+from piccolo_database import piccolo_environment
 from sequencer_process import StartSequencer
 
 API_SERVER = Path(sys.executable).with_name("api-server")
@@ -89,12 +90,8 @@ def test_the_sequencer_plans_without_its_database_and_says_so(
     start_sequencer: StartSequencer, cluster: RunningCluster, game_state: dict[str, Any]
 ) -> None:
     cluster.stop()
-    address = cluster.address
     database = {
-        "PICCOLO_DB_HOST": address.host,
-        "PICCOLO_DB_PORT": str(address.port),
-        "PICCOLO_DB_PASSWORD": address.password,
-        "PICCOLO_DB_DATABASE": address.database,
+        **piccolo_environment(cluster.address),
         "PICCOLO_DB_RUN_MIGRATIONS": "true",
     }
     sequencer = start_sequencer(**database, SEQUENCER_TIMEOUT_MS="50")

@@ -14,6 +14,7 @@ import psycopg
 import pytest
 from api_server.testing import RunningCluster
 from live_clients import client
+from piccolo_database import piccolo_environment
 from sequencer_process import Sequencer, StartSequencer
 
 PAGE = """query Log($first: Int!, $after: String) {
@@ -31,13 +32,8 @@ Environment = dict[str, str]
 
 @pytest.fixture
 def database(postgres_cluster: RunningCluster) -> Environment:
-    address = postgres_cluster.address
     return {
-        "PICCOLO_DB_HOST": address.host,
-        "PICCOLO_DB_PORT": str(address.port),
-        "PICCOLO_DB_USER": address.user,
-        "PICCOLO_DB_PASSWORD": address.password,
-        "PICCOLO_DB_DATABASE": address.database,
+        **piccolo_environment(postgres_cluster.address),
         "PICCOLO_DB_RUN_MIGRATIONS": "true",
         "SEQUENCER_TIMEOUT_MS": "5",
     }

@@ -20,7 +20,7 @@ def variables(address: PostgresAddress) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize(("arguments", "status"), [([], 0), (["--strict"], 1)])
+@pytest.mark.parametrize(("arguments", "status"), [pytest.param([], 0, marks=pytest.mark.slow), (["--strict"], 1)])
 def test_without_its_database_it_is_degraded(arguments: list[str], status: int, no_database: dict[str, str]) -> None:
     done = run_command("api-server", "check", *arguments, **SEQUENCER, **no_database)
     assert done.returncode == status
@@ -40,6 +40,7 @@ def test_in_memory_there_is_nothing_to_migrate() -> None:
     assert (done.exit_code, done.stdout) == (0, "throttling_sequencer keeps nothing in a database.\n")
 
 
+@pytest.mark.slow
 def test_an_empty_database_is_migrated_and_then_as_it_should_be(database: PostgresAddress) -> None:
     upgraded = run_command("api-server-cli", "db", "upgrade", "--yes", **variables(database))
     assert upgraded.returncode == 0, upgraded.stdout + upgraded.stderr

@@ -40,7 +40,7 @@ def javascript(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # What an older client hears, a newer one hears by the same frames.
-CLIENTS = [name if "subscriptions" not in name else pytest.param(name, marks=pytest.mark.slow) for name in JAVASCRIPT]
+CLIENTS = [pytest.param(name, marks=pytest.mark.slow) for name in JAVASCRIPT]
 
 
 @pytest.fixture(params=[*PYTHON, *CLIENTS])
@@ -148,7 +148,7 @@ while True:
 """
 
 
-@pytest.mark.parametrize("name", [*PYTHON, *(pytest.param(name, marks=pytest.mark.slow) for name in JAVASCRIPT)])
+@pytest.mark.parametrize("name", [*PYTHON, *CLIENTS])
 def test_a_client_that_is_killed_while_it_is_planned_for_frees_the_lane(
     busy: Sequencer, javascript: Path, name: str
 ) -> None:

@@ -250,6 +250,7 @@ def test_a_full_lane_refuses_at_once_and_says_when_to_come_back(
     assert sorted(plan.result().status_code for plan in plans) == [200] * 2 + [503] * 4
 
 
+@pytest.mark.slow
 def test_a_path_finder_is_swapped_by_the_registry_alone(
     start_service: StartService, game_state: dict[str, Any], unused_tcp_port_factory: Callable[[], int]
 ) -> None:

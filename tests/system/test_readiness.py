@@ -121,6 +121,7 @@ def test_the_sequencer_plans_without_its_database_and_says_so(
     assert "Traceback" not in sequencer.service.log
 
 
+@pytest.mark.slow
 def test_what_keeps_everything_in_memory_does_not_miss_a_database(start_sequencer: StartSequencer) -> None:
     sequencer = start_sequencer(SEQUENCER_PERSISTENCE="memory", ENV_TYPE="production")
     report = sequencer.client.get("/readyz")

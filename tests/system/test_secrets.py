@@ -95,6 +95,7 @@ def test_no_secret_leaves_a_service_that_works(
 
 
 @pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.slow
 def test_nor_one_whose_secrets_are_refused(
     start_sequencer: StartSequencer, postgres: PostgresAddress, marker_secret: str, game_state: Any, level: str
 ) -> None:

@@ -275,6 +275,7 @@ def test_a_protocol_that_is_not_spoken_closes_the_socket(development: Sequencer,
         assert heard(socket) == [4406]
 
 
+@pytest.mark.slow
 def test_the_legacy_protocol_can_be_switched_off(start_sequencer: StartSequencer, in_memory: dict[str, str]) -> None:
     modern = start_sequencer(**in_memory, API_SERVER_GRAPHQL_LEGACY_SOCKETS="false")
     assert converse(modern, INIT, protocol=LEGACY) == [4406]

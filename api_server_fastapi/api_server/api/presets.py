@@ -1,7 +1,7 @@
 """`/api/v1/presets`: documents that users keep under names."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -48,10 +48,12 @@ class Problem(BaseModel):
 _PARAMETERS = {"first": "limit", "after": "cursor"}
 
 _PROBLEMS = {
+    400: "The body is no JSON, or none that can be read",
     401: "Nobody is known by these credentials",
     403: f"This is for who has the scope `{DEFAULTS_SCOPE}`",
     404: "There is no such preset, or it is somebody else's",
     409: "The name is taken, or somebody changed the preset since it was read",
+    415: "The body is of another type than `application/json`",
     422: "A field breaks a rule; `errors` lists all that do",
     428: "Neither `If-Match` nor the body says which version was read",
     503: "The database cannot be used just now; `Retry-After` says when to try again",
@@ -71,7 +73,7 @@ _LOCATED: Mapping[str, Any] = {
 router = APIRouter(prefix=PRESETS_PATH, tags=["presets"])
 
 
-@router.post("", status_code=201, responses={201: {**_LOCATED}, **_problems(403, 409, 422)})
+@router.post("", status_code=201, responses={201: {**_LOCATED}, **_problems(400, 403, 409, 415, 422)})
 async def create_preset(
     given: PresetCreate, request: Request, response: Response, presets: Presets, asker: Asker
 ) -> PresetRead:
@@ -103,7 +105,7 @@ async def read_preset(
     return _answered(await presets.get(asker, id), response)
 
 
-@router.put("/{id}", responses={200: {**_TAGGED}, **_problems(403, 404, 409, 422, 428)})
+@router.put("/{id}", responses={200: {**_TAGGED}, **_problems(400, 403, 404, 409, 415, 422, 428)})
 async def replace_preset(  # noqa: PLR0917 - FastAPI gives them by name
     id: UUID,  # noqa: A002 - as the path has it
     given: PresetReplace,
@@ -120,7 +122,7 @@ async def replace_preset(  # noqa: PLR0917 - FastAPI gives them by name
     return _answered(preset, response)
 
 
-@router.delete("/{id}", status_code=204, responses=_problems(403, 404, 409, 422, 428))
+@router.delete("/{id}", status_code=204, responses=_problems(400, 403, 404, 409, 415, 422, 428))
 async def delete_preset(
     id: UUID,  # noqa: A002 - as the path has it
     presets: Presets,
@@ -131,6 +133,21 @@ async def delete_preset(
     """Delete a preset."""
     version = _version(if_match, given.version if given else None)
     await presets.delete(asker, id, version)
+
+
+def _refuses(*methods: str) -> Callable[[], Awaitable[None]]:
+    async def method_not_allowed() -> None:
+        raise HTTPException(405, headers={"Allow": ", ".join(methods)})
+
+    return method_not_allowed
+
+
+# HEAD goes without saying. Each route knows its own method only, so that one more says which there are.
+router.add_api_route("", list_presets, methods=["HEAD"], include_in_schema=False)
+router.add_api_route("/{id}", read_preset, methods=["HEAD"], include_in_schema=False)
+for _path, _allowed in {"": ("GET", "HEAD", "POST"), "/{id}": ("DELETE", "GET", "HEAD", "PUT")}.items():
+    _others = sorted({"DELETE", "OPTIONS", "PATCH", "POST", "PUT"} - {*_allowed})
+    router.add_api_route(_path, _refuses(*_allowed), methods=_others, include_in_schema=False)
 
 
 def presets_router() -> APIRouter:

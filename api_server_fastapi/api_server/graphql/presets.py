@@ -47,11 +47,12 @@ class PresetQuery:
     """What users can ask about presets."""
 
     @strawberry.field(description="One preset.")
-    async def preset(self, info: Info, id: strawberry.ID) -> PresetType:  # noqa: A002 - as the schema has it
+    async def preset(self, info: Info, id: strawberry.ID) -> PresetType | None:  # noqa: A002 - as the schema has it
         return _shown(await _presets(info).get(_asker(info), _uuid(id)))
 
     @strawberry.field(
-        description="Your presets of a kind and the one that is the whole service's, oldest first, up to 100 a page."
+        description="Your presets of a kind and the one that is the whole service's, oldest first, up to 100 a page;"
+        " fewer where their documents would be more than 1 MiB."
     )
     async def presets(
         self,
@@ -69,10 +70,10 @@ class PresetQuery:
 
 @strawberry.type
 class PresetMutation:
-    """What users can do with presets."""
+    """What users can do with presets; each field is null where it fails, so that it takes no other's answer away."""
 
     @strawberry.mutation(description="Keep a document under a name; `default` is the whole service's preset of a kind.")
-    async def create_preset(self, info: Info, kind: str, name: str, document: Document) -> PresetType:
+    async def create_preset(self, info: Info, kind: str, name: str, document: Document) -> PresetType | None:
         return _shown(await _presets(info).create(_asker(info), kind, name, document))
 
     @strawberry.mutation(description="Give a preset another name and document, if it still has this version.")
@@ -83,7 +84,7 @@ class PresetMutation:
         version: Version,
         name: str,
         document: Document,
-    ) -> PresetType:
+    ) -> PresetType | None:
         return _shown(await _presets(info).replace(_asker(info), _uuid(id), version, name, document))
 
     @strawberry.mutation(description="Delete a preset, if it still has this version, and return its id.")
@@ -92,9 +93,10 @@ class PresetMutation:
         info: Info,
         id: strawberry.ID,  # noqa: A002 - as the schema has it
         version: Version,
-    ) -> strawberry.ID:
-        await _presets(info).delete(_asker(info), _uuid(id), version)
-        return id
+    ) -> strawberry.ID | None:
+        preset_id = _uuid(id)
+        await _presets(info).delete(_asker(info), preset_id, version)
+        return strawberry.ID(str(preset_id))
 
 
 PRESETS_PART = GraphQLPart(query=PresetQuery, mutation=PresetMutation)

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 from sqlmodel import SQLModel
 
 from api_server.models.base_model import Kind, Name, PresetBase
@@ -14,6 +14,15 @@ MOST_VERSIONS = 2**31 - 1
 """How far PostgreSQL and GraphQL count."""
 
 MOST_IN_PAGE = 100
+
+_MOST_FIELDS = 20
+
+
+def _few_fields(given: Any) -> Any:  # noqa: ANN401 - it is not validated yet
+    """Refuse what has very many fields; to say of each that it is not known would hold up everybody else."""
+    if isinstance(given, dict) and len(given) > _MOST_FIELDS:
+        raise ValueError(f"should have at most {_MOST_FIELDS} fields")
+    return given
 
 
 Document = Annotated[dict[str, Any], Field(description="What is kept: an object that fits the kind.")]
@@ -33,10 +42,14 @@ class PresetCreate(PresetBase):
 
     document: Document
 
+    _is_small = model_validator(mode="before")(_few_fields)
 
-class PresetRead(PresetBase):
-    """A preset as it is kept."""
 
+class PresetRead(SQLModel):
+    """A preset as it is kept, whatever rules names had when it was."""
+
+    kind: str
+    name: str
     id: UUID
     document: Document
     owner_id: str = Field(description="Who created it.")
@@ -71,6 +84,8 @@ class PresetReplace(SQLModel):
     created_at: Annotated[datetime, Field(strict=False)] | None = None
     updated_at: Annotated[datetime, Field(strict=False)] | None = None
 
+    _is_small = model_validator(mode="before")(_few_fields)
+
 
 class PresetDelete(BaseModel):
     """Which version is to be deleted."""
@@ -78,6 +93,8 @@ class PresetDelete(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     version: Version | None = None
+
+    _is_small = model_validator(mode="before")(_few_fields)
 
 
 class PresetPage(BaseModel):

@@ -17,10 +17,11 @@ Location: TypeAlias = tuple[str | int, ...]
 _FIELD = "document"
 _LARGEST = 2**20
 _DEEPEST = 200  # which is how deep pydantic reads
+_MOST_VALUES = 30_000
 _MOST_PROBLEMS = 1_000
 
 # What may be a NUL, or a number that no double holds; a closer look tells.
-_SUSPICIOUS = re.compile(r"\\u0000|[0-9]{309}")
+_SUSPICIOUS = re.compile(r"\\u0000|(?<![0-9])[0-9]{309}")
 _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 _TOO_DEEP = "is nested too deeply"
 
@@ -32,6 +33,8 @@ def checked_document(model: type[BaseModel], document: object) -> dict[str, Any]
     """
     if not isinstance(document, dict):
         raise _invalid("should be an object")
+    if not _has_few_values(document):
+        raise _invalid(f"should hold at most {_MOST_VALUES} values")
     try:
         value = model.model_validate_json(_json_of(document))
     except ValidationError as error:
@@ -40,6 +43,20 @@ def checked_document(model: type[BaseModel], document: object) -> dict[str, Any]
     # A model may make of what it is given what JSON has not: the number inf of a string, for one.
     _json_of(kept)
     return kept
+
+
+def _has_few_values(document: dict[str, Any]) -> bool:
+    """Count what stands in objects and lists: what is wrong with all of it would take long to find out."""
+    waiting: list[object] = [document]
+    values = 0
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list):
+            values += len(value)
+            if values > _MOST_VALUES:
+                return False
+            waiting += value.values() if isinstance(value, dict) else value
+    return True
 
 
 def _json_of(document: dict[str, Any]) -> bytes:

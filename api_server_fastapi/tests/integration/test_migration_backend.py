@@ -69,6 +69,7 @@ class ScriptedMigrations:
         self.upgraded.clear()
 
 
+@pytest.mark.slow
 def test_of_eight_processes_at_once_one_migrates_an_empty_database(url: str) -> None:
     command = [sys.executable, numbered_migrations.__file__, url]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]

@@ -34,7 +34,7 @@ def emptied(kept: PostgresAddress) -> PostgresAddress:
 
 @pytest.fixture
 async def client(serve: Serve, emptied: PostgresAddress) -> AsyncIterator[httpx2.AsyncClient]:
-    async with serve(create_app(application(emptied.url))) as client:
+    async with serve(await asyncio.to_thread(create_app, application(emptied.url))) as client:
         yield client
 
 

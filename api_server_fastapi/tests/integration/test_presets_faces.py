@@ -119,9 +119,11 @@ async def test_without_the_scope_nothing_is_done_about_a_default(face: Face) -> 
     assert (await face.read("guest", own["id"])).preset == own
 
 
-async def test_a_renamed_default_is_its_creator_s_again(face: Face) -> None:
+async def test_a_default_is_renamed_by_its_creator_whose_it_is_again(face: Face) -> None:
     default = (await face.create("alice", "theme", "default", {})).preset
-    assert (await face.replace("bob", default["id"], 1, "former", {})).preset["name"] == "former"
+    refused = await face.replace("bob", default["id"], 1, "former", {})
+    assert (refused.code, refused.fields) == ("INVALID_VALUE", ["name"])
+    assert (await face.replace("alice", default["id"], 1, "former", {})).preset["name"] == "former"
     assert (await face.read("bob", default["id"])).code == "NOT_FOUND"
     assert (await face.read("alice", default["id"])).preset["name"] == "former"
 
@@ -206,7 +208,8 @@ async def test_documents_that_nobody_reads_are_refused(face: Face) -> None:
 
 async def test_a_name_that_nobody_can_read_is_refused(face: Face) -> None:
     kept = (await face.create("alice", "theme", "kept", {})).preset
-    for name in ("", " x", "a\nb", "a\x00b", "\ud800", "x" * 101):
+    invisible = ("a\u200bb", "\u202etxt", "\u2028", "\ufeff", "\x85b", "\ue000")
+    for name in ("", " x", "a\nb", "a\x00b", "\ud800", "x" * 101, *invisible):
         for refused in (
             await face.create("alice", "theme", name, {}),
             await face.replace("alice", kept["id"], 1, name, {}),

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from api_server.local.postgres import PostgresAddress
-from preset_faces import Answer, GraphQL, forget_presets, preset_database, served
+from preset_faces import Answer, GraphQL, forget_presets, headers, preset_database, served
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +80,23 @@ async def test_the_extensions_have_the_first_problem_too(face: GraphQL) -> None:
     problem = {"field": "document.is", "rule": "should be a finite number"}
     assert error["extensions"] == {"code": "INVALID_VALUE", **problem, "errors": [problem]}
     assert error["message"] == "document.is should be a finite number"
+
+
+async def test_each_field_of_an_operation_answers_for_itself(face: GraphQL) -> None:
+    kept = (await face.create("alice", "note", "kept", {})).preset["id"]
+    query = """mutation($id: ID!) {
+        first: createPreset(kind: "note", name: "first", document: {}) { name }
+        taken: createPreset(kind: "note", name: "kept", document: {}) { name }
+        stale: updatePreset(id: $id, version: 7, name: "kept", document: {}) { name }
+        unknown: deletePreset(id: "00000000-0000-0000-0000-000000000000", version: 1)
+        gone: deletePreset(id: $id, version: 1) }"""
+    # An id may be spelled in more than one way; it is answered in one.
+    body = {"query": query, "variables": {"id": kept.replace("-", "").upper()}}
+    answer = (await face._client.post("/graphql", json=body, headers=headers("alice"))).json()
+    assert answer["data"] == {"first": {"name": "first"}, "taken": None, "stale": None, "unknown": None, "gone": kept}
+    codes = {error["path"][0]: error["extensions"]["code"] for error in answer["errors"]}
+    assert codes == {"taken": "ALREADY_EXISTS", "stale": "VERSION_CONFLICT", "unknown": "NOT_FOUND"}
+    query = 'query($id: ID!) { gone: preset(id: $id) { id } presets(kind: "note") { nodes { name } } }'
+    body = {"query": query, "variables": {"id": kept}}
+    answer = (await face._client.post("/graphql", json=body, headers=headers("alice"))).json()
+    assert answer["data"] == {"gone": None, "presets": {"nodes": [{"name": "first"}]}}

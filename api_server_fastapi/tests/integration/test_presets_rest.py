@@ -1,5 +1,6 @@
 """What REST says of presets beyond what GraphQL says: versions as entity tags, query parameters, bodies."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -158,6 +159,38 @@ async def test_bodies_that_are_no_preset_are_refused_with_their_fields(client: h
     assert (await client.post(PATH, content=b"{}", headers={"Content-Type": "text/plain"})).status_code == 415
 
 
+@pytest.fixture
+def very_many_fields() -> bytes:
+    return json.dumps({f"{number}": 1 for number in range(90_000)}).encode()
+
+
+async def test_a_body_of_very_many_fields_holds_up_nobody(client: httpx2.AsyncClient, very_many_fields: bytes) -> None:
+    """The guard of the event loop watches."""
+    place = (await created(client)).headers["location"]
+    for method, path in (("POST", PATH), ("PUT", place), ("DELETE", place)):
+        answer = await client.request(method, path, content=very_many_fields)
+        assert answer.status_code == 422
+        assert answer.json()["errors"] == [{"field": "body", "rule": "should have at most 20 fields"}]
+
+
+async def test_a_kind_that_is_none_is_told_the_rule(client: httpx2.AsyncClient) -> None:
+    for kind in ("Theme", "x" * 64, "theme\n", "ä"):
+        answer = await client.post(PATH, json={"kind": kind, "name": "x", "document": {}})
+        rule = "should be up to 63 lower-case letters, digits and underscores, and begin with a letter"
+        assert answer.json()["errors"] == [{"field": "kind", "rule": rule}]
+
+
+async def test_a_path_says_which_methods_it_has(client: httpx2.AsyncClient) -> None:
+    place = (await created(client)).headers["location"]
+    for path, allowed in ((PATH, "GET, HEAD, POST"), (place, "DELETE, GET, HEAD, PUT")):
+        answer = await client.request("PATCH", path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+        assert answer.json()["code"] == "METHOD_NOT_ALLOWED"
+    for url in (place, f"{PATH}?kind=theme"):
+        head = await client.head(url)
+        assert (head.status_code, head.headers.get("etag")) == (200, (await client.get(url)).headers.get("etag"))
+
+
 async def test_the_documentation_names_every_error(client: httpx2.AsyncClient) -> None:
     paths: dict[str, Any] = (await client.get("/openapi.json")).json()["paths"]
     documented = {
@@ -167,10 +200,10 @@ async def test_the_documentation_names_every_error(client: httpx2.AsyncClient) -
         for method, operation in operations.items()
     }
     assert documented == {
-        (PATH, "post"): {"201", "401", "403", "409", "422", "503"},
+        (PATH, "post"): {"201", "400", "401", "403", "409", "415", "422", "503"},
         (PATH, "get"): {"200", "401", "422", "503"},
         (f"{PATH}/{{id}}", "get"): {"200", "401", "404", "422", "503"},
-        (f"{PATH}/{{id}}", "put"): {"200", "401", "403", "404", "409", "422", "428", "503"},
-        (f"{PATH}/{{id}}", "delete"): {"204", "401", "403", "404", "409", "422", "428", "503"},
+        (f"{PATH}/{{id}}", "put"): {"200", "400", "401", "403", "404", "409", "415", "422", "428", "503"},
+        (f"{PATH}/{{id}}", "delete"): {"204", "400", "401", "403", "404", "409", "415", "422", "428", "503"},
     }
     assert list(paths[PATH]["post"]["responses"]["409"]["content"]) == ["application/problem+json"]

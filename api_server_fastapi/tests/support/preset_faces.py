@@ -82,7 +82,8 @@ def application(url: str) -> Application:
 @asynccontextmanager
 async def served(url: str) -> AsyncIterator[httpx2.AsyncClient]:
     """Run the application, and give a client that calls it without a socket between them."""
-    app = create_app(application(url))
+    # It computes for longer than an event loop may be held up for.
+    app = await asyncio.to_thread(create_app, application(url))
     async with (
         app.router.lifespan_context(app) as state,
         httpx2.AsyncClient(transport=_transport(app, state), base_url="http://presets") as client,

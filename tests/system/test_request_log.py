@@ -121,7 +121,9 @@ def test_users_page_through_their_own_rows(start_sequencer: StartSequencer, data
 def test_each_way_to_end_has_its_name(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
-    sequencer = start_sequencer(**database, SEQUENCER_STEP_INTERVAL_MS="60000")
+    # Time enough for a plan of several goals, whoever else uses the machine.
+    settings = {"SEQUENCER_STEP_INTERVAL_MS": "60000", "SEQUENCER_TIMEOUT_MS": "200"}
+    sequencer = start_sequencer(**{**database, **settings})
     bad_state = {**STATE, "playerUnits": []}
     sequencer.graphql(GOALS.replace("subscription Goals", "query Invalid"), state=STATE)
     sequencer.graphql("query Unparsable {")
@@ -286,7 +288,7 @@ def test_a_service_that_starts_without_its_database_migrates_when_it_is_there(
     assert sequencer.plan(here).status_code == 200
     ask(sequencer, ["Early"] * 10)
     postgres_cluster.start()
-    eventually(lambda: len(logged(sequencer, "migrations applied")) == 1)
+    eventually(lambda: len(logged(sequencer, "migrations applied")) == 2)
     eventually(lambda: len(rows(postgres_cluster)) == 10)
     assert len(logged(sequencer, "migrations wait for the database")) == 1
     assert "Traceback" not in sequencer.service.log

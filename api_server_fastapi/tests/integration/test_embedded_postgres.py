@@ -23,6 +23,9 @@ OWNER = """
 import sys, time
 from pathlib import Path
 from api_server.local.postgres import embedded_postgres
+
+# Each test makes and starts servers of its own.
+pytestmark = pytest.mark.slow
 with embedded_postgres(Path(sys.argv[1]), "tests", say=lambda text: None) as address:
     print(address.port, flush=True)
     sys.stdin.read()

@@ -265,6 +265,7 @@ def test_the_env_file_of_the_readme_serves(start_sequencer: StartSequencer) -> N
     assert sequencer.client.get("/readyz").json()["state"] == "operational"
 
 
+@pytest.mark.slow
 def test_every_line_of_the_log_has_one_shape(
     start_sequencer: StartSequencer, in_memory: dict[str, str], game_state: dict[str, Any]
 ) -> None:

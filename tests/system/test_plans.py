@@ -234,6 +234,7 @@ def slowest_liveness_in_flight(sequencer: Sequencer, game_state: dict[str, Any])
     return slowest
 
 
+@pytest.mark.slow
 def test_a_full_lane_refuses_at_once_and_says_when_to_come_back(
     start_sequencer: StartSequencer, game_state: dict[str, Any], in_memory: dict[str, str]
 ) -> None:

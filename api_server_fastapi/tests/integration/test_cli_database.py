@@ -31,6 +31,9 @@ from api_server.application import Application
 from api_server.database.alembic_manager import AlembicManager
 from sqlalchemy import MetaData
 
+# Each test runs commands in processes of their own; those of the guide are run by `make test`.
+pytestmark = pytest.mark.slow
+
 def migrations():
     metadata = MetaData(schema="planted")
     return [AlembicManager(PLANTED.primary_url(), name="planted", package="planted", metadata=metadata)]

@@ -225,6 +225,7 @@ async def test_a_server_without_its_database_starts_at_once_and_says_why(unused_
     assert "hush" not in str(lines)
 
 
+@pytest.mark.slow
 async def test_a_database_that_says_nothing_delays_a_start_by_two_seconds() -> None:
     # It accepts nobody; the kernel does.
     with socket.create_server(("127.0.0.1", 0)) as silent:

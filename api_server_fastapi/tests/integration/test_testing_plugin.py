@@ -27,6 +27,9 @@ filterwarnings = error
 IMPORTS = """
 import asyncio, os, socket, subprocess, sys, threading, time
 import pytest, pytest_asyncio
+
+# Each test runs pytest in a process of its own.
+pytestmark = pytest.mark.slow
 kept = []  # what is left behind stays reachable from here
 
 def compute(seconds):

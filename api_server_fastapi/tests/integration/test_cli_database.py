@@ -23,6 +23,9 @@ from numbered_migrations import NumberedMigrations
 from planted_migrations import PlantedMigrations, executed, relations, rows, sessions
 from proxies import tcp_proxy
 
+# Each test runs commands in processes of their own; those of the guide are run by `make test`.
+pytestmark = pytest.mark.slow
+
 NUMBERED = "numbered_migrations:NUMBERED"
 FAILING = "numbered_migrations:FAILING"
 PRESETS = "20261127_presets"
@@ -30,9 +33,6 @@ PLANTED = """
 from api_server.application import Application
 from api_server.database.alembic_manager import AlembicManager
 from sqlalchemy import MetaData
-
-# Each test runs commands in processes of their own; those of the guide are run by `make test`.
-pytestmark = pytest.mark.slow
 
 def migrations():
     metadata = MetaData(schema="planted")

@@ -18,14 +18,14 @@ from api_server.exceptions import StartError
 from api_server.local.binaries import as_ordinary_user, major_version, postgres_binaries
 from api_server.local.postgres import PostgresAddress, embedded_postgres
 
+# Each test makes and starts servers of its own.
+pytestmark = pytest.mark.slow
+
 OPTIONS = ("fsync=off",)
 OWNER = """
 import sys, time
 from pathlib import Path
 from api_server.local.postgres import embedded_postgres
-
-# Each test makes and starts servers of its own.
-pytestmark = pytest.mark.slow
 with embedded_postgres(Path(sys.argv[1]), "tests", say=lambda text: None) as address:
     print(address.port, flush=True)
     sys.stdin.read()

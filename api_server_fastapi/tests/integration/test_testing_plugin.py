@@ -16,6 +16,9 @@ from api_server.local.postgres import PostgresAddress
 from api_server.testing import Serve, clean_environment
 from fastapi import FastAPI
 
+# Each test runs pytest in a process of its own.
+pytestmark = pytest.mark.slow
+
 SETTINGS = """
 [pytest]
 addopts = -p pytest_asyncio.plugin {options}
@@ -27,9 +30,6 @@ filterwarnings = error
 IMPORTS = """
 import asyncio, os, socket, subprocess, sys, threading, time
 import pytest, pytest_asyncio
-
-# Each test runs pytest in a process of its own.
-pytestmark = pytest.mark.slow
 kept = []  # what is left behind stays reachable from here
 
 def compute(seconds):

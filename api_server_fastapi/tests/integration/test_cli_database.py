@@ -137,6 +137,8 @@ def _take_terminal(terminal: int) -> None:
     import fcntl
     import termios
 
+    # Whoever runs the tests in the background has it ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from api_server.api.system import LIVENESS_PATHS, PROBE_PATHS, READINESS_PATHS, system_router
+from api_server.api.system import LIVENESS_PATHS, METRICS_PATH, PROBE_PATHS, READINESS_PATHS, system_router
 from api_server.application import GRAPHQL_PROFILE, REST_PROFILE, Application
 from api_server.database.connection import dispose_db
 from api_server.draining import before_leaving
@@ -64,7 +64,7 @@ def create_app(application: Application) -> FastAPI:
             Middleware(
                 CustomAuthenticationMiddleware,
                 authenticator=authenticator,
-                public_paths=LIVENESS_PATHS,
+                public_paths=(*LIVENESS_PATHS, METRICS_PATH),
                 open_paths=READINESS_PATHS,
             ),
             *application.middleware,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from api_server.event_bus import BaseEvent, Handler
     from api_server.findings import Finding
     from api_server.graphql.part import GraphQLPart
+    from api_server.local.postgres import PostgresAddress
     from api_server.readiness_pipeline import ReadinessStage
     from api_server.services.registry import ServiceRegistry
 
@@ -32,6 +33,14 @@ GRAPHQL_PROFILE = "graphql"
 
 def nothing_to_register(registry: "ServiceRegistry") -> None:
     """Register no service."""
+
+
+def no_variables(
+    addresses: "Sequence[PostgresAddress]",  # noqa: ARG001 - the seam's signature
+    through_pooler: bool,  # noqa: ARG001, FBT001 - as above
+) -> "Mapping[str, str]":
+    """Need none besides the foundation's own."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +63,8 @@ class Application:
     - `database_url` is used where `API_SERVER_DATABASE_URL` is unset. Where neither is set and `uses_database` says
       False, the database is not missed.
     - `commands` maps names to what `api-server-cli` offers under them.
+    - `lab_environment` says by which variables the application finds a database that the failover lab runs, given the
+      addresses of its nodes or of what stands before them, and whether that is a pooler.
     - `findings` are what `api-server-cli doctor` says of settings that contradict each other.
     """
 
@@ -72,6 +83,7 @@ class Application:
     database_url: Callable[[], str | None] = lambda: None
     commands: "Callable[[], Mapping[str, typer.Typer]]" = dict
     findings: "Callable[[], Sequence[Finding]]" = tuple
+    lab_environment: "Callable[[Sequence[PostgresAddress], bool], Mapping[str, str]]" = no_variables
     event_handlers: "Mapping[type[BaseEvent], Sequence[Handler]]" = field(default_factory=dict)
     preset_kinds: "Mapping[str, type[BaseModel]]" = field(default_factory=dict)
     errors: Mapping[type[Exception], int] = field(default_factory=dict)

@@ -80,7 +80,7 @@ ROOMS = {
     },
     "piccolo-room": {"throttling_sequencer.infrastructure"},
     "loguru-room": {"api_server.logging"},
-    "local-is-no-server": {"api_server.local", "api_server.testing"},
+    "local-is-no-server": {"api_server.cli", "api_server.local", "api_server.testing"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Liveness, the readiness report and the version."""
+"""Liveness, the readiness report, the metrics and the version."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -11,12 +11,14 @@ from api_server.api.dependencies import provide
 from api_server.application import Application
 from api_server.exceptions import InvalidValueError
 from api_server.identity import Principal
+from api_server.metrics import MEDIA_TYPE, Metrics
 from api_server.readiness_pipeline import CheckStatus, ReadinessState
 from api_server.services.health_check_service import HealthCheckService
 
 LIVENESS_PATHS = ("/livez", "/ping")
 READINESS_PATHS = ("/readyz", "/health-check", "/api/v1/health")
-PROBE_PATHS = (*LIVENESS_PATHS, *READINESS_PATHS)
+METRICS_PATH = "/metrics"
+PROBE_PATHS = (*LIVENESS_PATHS, *READINESS_PATHS, METRICS_PATH)
 
 DETAILS_SCOPE = "readiness:details"
 
@@ -109,6 +111,11 @@ async def readiness(
     return health.as_json(with_details=with_details)
 
 
+async def metrics(numbers: Annotated[Metrics, provide(Metrics)]) -> Response:
+    """Give the numbers of this worker, for Prometheus."""
+    return Response(numbers.text(), media_type=MEDIA_TYPE, headers=_NOT_KEPT)
+
+
 async def version(application: Annotated[Application, provide(Application)]) -> Version:
     """Tell the name and version of the application that is served."""
     return Version(name=application.name, version=application.version)
@@ -129,6 +136,8 @@ def system_router() -> APIRouter:
             response_model_exclude_unset=True,
             responses={503: {"model": ReadinessDto, "description": "Not ready: error, draining or stale"}},
         )
+    text = {"text/plain": {"schema": {"type": "string"}}}
+    _add(router, METRICS_PATH, metrics, ("GET",), response_class=Response, responses={200: {"content": text}})
     router.add_api_route("/version", version, methods=["GET"])
     return router
 

@@ -8,6 +8,7 @@ from api_server.application import Application
 from api_server.checks.pipeline_builders import server_pipeline
 from api_server.database.connection import init_db, renew_connections
 from api_server.event_bus import EventBus
+from api_server.metrics import Metrics
 from api_server.readiness_pipeline import Damping, ReadinessPipeline
 from api_server.services.event_relay import EventRelay
 from api_server.services.health_check_service import HealthCheckService
@@ -50,6 +51,7 @@ def register_services(registry: ServiceRegistry, application: Application) -> No
     registry.register_value(Application, application)
     registry.register_singleton(ReadinessPipeline, get_readiness_pipeline)
     registry.register_singleton(HealthCheckService, get_health_check_service)
+    registry.register_singleton(Metrics, get_metrics)
     registry.register_singleton(EventBus, get_event_bus)
     registry.register_singleton(EventRelay, get_event_relay)
     if application.keeps_presets:
@@ -60,6 +62,7 @@ def forget_application() -> None:
     """End the use of the process's application. Closing its registry is up to whoever opened it."""
     _Process.registry = None
     for getter in (
+        get_metrics,
         get_primary,
         get_event_bus,
         get_event_relay,
@@ -80,6 +83,12 @@ def get_registry() -> ServiceRegistry:
 def get_application() -> Application:
     """Return the application that is in use."""
     return get_registry().get(Application)
+
+
+@lru_cache
+def get_metrics() -> Metrics:
+    """Return the numbers of the process."""
+    return Metrics()
 
 
 @lru_cache

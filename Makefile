@@ -3,7 +3,9 @@ PY := .venv/bin/python
 LOCK := requirements/dev.lock
 SEARCH := throttling_sequencer_fastapi/throttling_sequencer/infrastructure/optimal_search.py
 
-.PHONY: setup run test test-all check bench lock
+CLI := .venv/bin/api-server-cli --app throttling_sequencer.app:SEQUENCER
+
+.PHONY: setup run test test-all check bench lock lab lab-down lab-report demo-failover
 
 setup: .venv/compiled  ## make .venv with everything that is needed, from the lock
 
@@ -32,6 +34,18 @@ check: setup  ## style, types, architecture
 
 bench: setup .venv/bench  ## measure, and write bench/results
 	@$(PY) -m bench
+
+lab: setup  ## run the service over two databases and HAProxy, to try failovers on; api-server-cli lab --help says how
+	@$(CLI) lab up --service --haproxy
+
+lab-down:  ## stop what `make lab` started
+	@$(CLI) lab down
+
+demo-failover: setup  ## a minute of writes, a kill -9 and a promotion: nothing is lost; then the same done wrong
+	@$(PY) -m bench.failover demo
+
+lab-report: setup .venv/bench  ## try every failover, and write bench/results/failover.json and docs/failover.md
+	@$(PY) -m bench.failover report
 
 lock:  ## resolve requirements/*.lock anew; needs uv
 	@scripts/lock

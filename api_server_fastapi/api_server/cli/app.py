@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from api_server.cli.application_commands import AdminGroup
-from api_server.cli.commands import config, db, doctor
+from api_server.cli.commands import config, db, doctor, lab
 from api_server.cli.entry import run_command_line
 from api_server.environment import load_env_file, override_environment
 
@@ -14,6 +14,7 @@ app = typer.Typer(cls=AdminGroup, add_completion=False, no_args_is_help=True, pr
 app.add_typer(db.app, name="db")
 app.add_typer(doctor.app, name="doctor")
 app.add_typer(config.app, name="config")
+app.add_typer(lab.app, name="lab")
 
 
 def _use_app(path: str | None) -> str | None:

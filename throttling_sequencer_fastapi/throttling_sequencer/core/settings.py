@@ -51,6 +51,11 @@ class SequencerSettings(BaseSettings):
         default=5000, ge=0, le=600_000, description="milliseconds that a plan may have to wait for a process"
     )
 
+    store_deadline_ms: int = Field(
+        default=10_000, ge=100, le=600_000, description="milliseconds after which a plan is stored, or that is refused"
+    )
+    store_waiting: int = Field(default=2000, ge=1, le=100_000, description="plans that may wait to be stored")
+
     population_size: int = Field(default=600, description="plans in a generation")
     generations: int = Field(default=300, description="generations of a search at most")
     mutation_rate: float = Field(default=0.1, description="how often a new plan mutates once more")

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack
 
 from api_server.application import Application
+from api_server.metrics import Metrics
 from api_server.services.migrations import migrations_of
 from api_server.services.registry import ServiceRegistry
 from fastapi import FastAPI
@@ -13,8 +14,13 @@ from throttling_sequencer.application.planning import PlanningLane
 from throttling_sequencer.application.request_log import ForgetOldGqlRequests, RecordGqlRequest
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.di.migrations import migrating
-from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import start_pool, stop_pool
+from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import (
+    DB,
+    start_pool,
+    stop_pool,
+)
 from throttling_sequencer.infrastructure.lane import ProcessLane
+from throttling_sequencer.infrastructure.writer_metrics import MeasuredWriterEvents
 
 
 async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator[None, None]:  # noqa: ARG001 - the seam's signature
@@ -26,6 +32,7 @@ async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator
         application = registry.get(Application)
         if application.uses_database():
             running.push_async_callback(stop_pool)
+            DB.events = MeasuredWriterEvents(registry.get(Metrics))
             await start_pool()
         if PiccoloDBConfig().run_migrations and (url := application.primary_url()):
             await running.enter_async_context(migrating(migrations_of(application), url))

@@ -1,5 +1,8 @@
 """Whether the sequencer's own parts work: the pool, the lane, the request log."""
 
+from typing import Any
+
+import asyncpg
 from api_server.readiness_pipeline import ReadinessCheck, ReadinessCheckResult
 
 from throttling_sequencer.application.planning import PlanningLane
@@ -11,6 +14,13 @@ from throttling_sequencer.infrastructure.lane import ProcessLane
 
 _POOL_TIMEOUT_S = 2.5
 
+# Of a role that may not look, the server hides what the standbys are, but not that there are some.
+_REPLICATION = """
+    SELECT current_setting('synchronous_standby_names') <> '' AS is_synchronous, count(*) AS standbys,
+        count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS synchronous, count(sync_state) AS seen
+    FROM pg_stat_replication
+"""
+
 
 class DatabasePoolCheck(ReadinessCheck):
     """Succeeds where a connection of the pool takes writes; it may lead through HAProxy or PgBouncer."""
@@ -19,17 +29,40 @@ class DatabasePoolCheck(ReadinessCheck):
         super().__init__("database_pool")
 
     async def _execute(self) -> ReadinessCheckResult:
-        if DB.pool is None:
+        if (pool := DB.pool) is None:
             return self.not_applicable("there is no pool in this process")
         try:
-            async with using_storage(_POOL_TIMEOUT_S), DB.pool.acquire(timeout=_POOL_TIMEOUT_S) as connection:
+            async with using_storage(_POOL_TIMEOUT_S), pool.acquire(timeout=_POOL_TIMEOUT_S) as connection:
                 is_read_only = await connection.fetchval("SHOW transaction_read_only") == "on"
+                replication = {} if is_read_only else await _replication(connection)
         except StorageUnavailableError as error:
             return self.failed("the pool has no connection that can be used", {"error": error.reason})
-        details = {"connections": DB.pool.get_size(), "idle": DB.pool.get_idle_size(), "most": DB.pool.get_max_size()}
+        connections = {"connections": pool.get_size(), "idle": pool.get_idle_size(), "most": pool.get_max_size()}
+        details = {**connections, **_writer(), **replication}
         if is_read_only:
             return self.failed("the pool leads to a database that is read-only", details)
         return self.success("takes writes", details)
+
+
+def _writer() -> dict[str, Any]:
+    if (writer := DB.writer) is None:
+        return {}
+    return {"writer": f"{writer.host}:{writer.port}", "timeline": writer.timeline}
+
+
+async def _replication(connection: asyncpg.Connection) -> dict[str, Any]:
+    """Say whether a commit waits for standbys, and how many there are; nothing where that may not be known."""
+    try:
+        found = await connection.fetchrow(_REPLICATION)
+    except asyncpg.PostgresError:
+        # The connection works or not, which is not for this to say: who uses it next finds out.
+        return {}
+    synchronous = found["synchronous"] if found["seen"] == found["standbys"] else None
+    return {
+        "is_synchronous": found["is_synchronous"],
+        "standbys": found["standbys"],
+        "synchronous_standbys": synchronous,
+    }
 
 
 class LaneCheck(ReadinessCheck):

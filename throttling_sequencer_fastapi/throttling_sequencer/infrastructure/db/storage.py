@@ -4,47 +4,48 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-import asyncpg
-
 from throttling_sequencer.domain.errors import StorageUnavailableError
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
+from throttling_sequencer.infrastructure.db.trouble import DATABASE_ERRORS, in_words, says_unavailable
 
-_READ_ONLY = "25006"
+__all__ = ["says_unavailable", "using_storage"]
 
-# Classes of SQLSTATE that are about the values given: data exception, integrity constraint violation. Whatever else a
-# server says, of a password, a missing database or table, a role's rights, may be mended while the values wait.
-_ABOUT_THE_VALUES = ("22", "23")
+# Who comes when no writer has been found for so long, or every host has refused, waits only for as long as it takes to
+# notice that there is one.
+_LOST_S = 1.0
+_NOTICED_S = 0.3
+
+# Longer than from one such call to the next: the search for it does not end in between.
+_SEARCHED_S = 10.0
 
 
 @asynccontextmanager
 async def using_storage(timeout_s: float) -> AsyncIterator[None]:
     """Raise StorageUnavailableError where what is done with the pool takes longer than this or finds no usable server.
 
-    A pool that meets a server which takes no writes, as one does that was the primary, connects anew next time.
+    While no server takes writes it says so at once. A pool that meets one which takes none (any more), or is about to
+    stop, or gone, connects anew next time.
     """
-    pool = DB.pool
-    if pool is None:
+    if DB.pool is None or DB.connector is None:
         raise StorageUnavailableError("no database is configured")
+    connector, writer = DB.connector, DB.writer
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + timeout_s
+
+    def heed_refusals() -> None:
+        if not limit.expired():
+            limit.reschedule(loop.time() if connector.is_refused else ends_at)
+
     try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except TimeoutError as error:
-        raise StorageUnavailableError("no answer in time") from error
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        async with asyncio.timeout_at(ends_at) as limit:
+            if connector.is_refused or connector.lost_for_s > _LOST_S:
+                connector.look_around(_SEARCHED_S)
+                limit.reschedule(min(ends_at, loop.time() + _NOTICED_S))
+            with connector.telling(heed_refusals):
+                yield
+    except DATABASE_ERRORS as error:
         if not says_unavailable(error):
             raise
-        if _sqlstate(error) == _READ_ONLY:
-            await pool.expire_connections()
-        raise StorageUnavailableError(f"{type(error).__name__}: {error}") from error
-
-
-def says_unavailable(error: Exception) -> bool:
-    """Whether an error of asyncpg or of a socket is about the storage, and not about the values that it was given."""
-    if isinstance(error, asyncpg.PostgresError):
-        return not _sqlstate(error).startswith(_ABOUT_THE_VALUES)
-    # What asyncpg says of values that it was given is a ValueError too.
-    return not isinstance(error, ValueError)
-
-
-def _sqlstate(error: Exception) -> str:
-    return getattr(error, "sqlstate", None) or ""
+        await DB.heed(error, writer)
+        reason = (connector.trouble if isinstance(error, TimeoutError) else None) or in_words(error)
+        raise StorageUnavailableError(reason) from error

@@ -1,7 +1,8 @@
 """The one connection pool of a process, and the Piccolo engine that runs its queries through it."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -9,13 +10,18 @@ from api_server.exceptions import StartError
 from piccolo.engine.postgres import PostgresEngine
 
 from throttling_sequencer.core.database_config import PiccoloDBConfig
+from throttling_sequencer.core.settings import SequencerSettings
+from throttling_sequencer.infrastructure.db.primary import SESSION, PrimaryConnector, Writer, WriterEvents
+from throttling_sequencer.infrastructure.db.retrying import start_retrying
+from throttling_sequencer.infrastructure.db.trouble import CommitInDoubtError, says_lost
+from throttling_sequencer.infrastructure.writer_events import LoggedWriterEvents
 
 _CONNECT_TIMEOUT_S = 2.0
 _CLOSE_TIMEOUT_S = 2.0
 
-# Shorter than the limit of a repository. When it is that limit which ends a query, asyncpg waits once more for this
-# long, for the server to confirm.
-_COMMAND_TIMEOUT_S = 2.0
+# Who waits for longer than this has the other hosts asked: the server may have been frozen, and another one promoted.
+_SLOW_S = 0.2
+_LOOK_FOR_S = 1.0
 
 
 class SequencerEngine(PostgresEngine):
@@ -26,6 +32,8 @@ class SequencerEngine(PostgresEngine):
 
     def __init__(self) -> None:
         super().__init__(config={})
+        self.connector: PrimaryConnector | None = None
+        self.events: WriterEvents = LoggedWriterEvents()
 
     async def check_version(self) -> None:
         """Look at nothing; the server's version is whoever's who runs it."""
@@ -38,7 +46,42 @@ class SequencerEngine(PostgresEngine):
         return connection
 
     async def start_connection_pool(self, **kwargs: Any) -> None:  # noqa: ANN401 - asyncpg's own
-        await super().start_connection_pool(**_connection(PiccoloDBConfig()), **kwargs)
+        self.connector = PrimaryConnector(PiccoloDBConfig(), self.events)
+        await super().start_connection_pool(connect=self.connector.connect, **kwargs)
+
+    @property
+    def writer(self) -> Writer | None:
+        """The server that the pool's connections lead to, None where none was found yet."""
+        return self.connector.writer if self.connector is not None else None
+
+    async def heed(self, error: BaseException, writer: Writer | None) -> None:
+        """Draw from an error what it means for the pool's other connections, and for the next one.
+
+        `writer` was the one when the connection was taken; what it said is of no interest once there is another.
+        """
+        if self.pool is None or self.connector is None or writer not in {None, self.connector.writer}:
+            return
+        if says_lost(error):
+            await self.pool.expire_connections()
+        if says_lost(error) or isinstance(error, (TimeoutError, CommitInDoubtError)):
+            self.connector.doubt()
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Have the other hosts asked, in the background, where what is done takes long."""
+        connector = self.connector
+        if connector is None:
+            yield
+            return
+
+        def look() -> None:
+            connector.look_around(_LOOK_FOR_S, no_sooner_than_s=_LOOK_FOR_S)
+
+        timer = asyncio.get_running_loop().call_later(_SLOW_S, look)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 DB = SequencerEngine()
@@ -51,7 +94,8 @@ async def start_pool() -> None:
     """
     config = PiccoloDBConfig()
     if config.host:
-        await DB.start_connection_pool(min_size=0, max_size=config.pool_size, command_timeout=_COMMAND_TIMEOUT_S)
+        start_retrying(SequencerSettings().store_waiting)
+        await DB.start_connection_pool(min_size=0, max_size=config.pool_size)
 
 
 async def stop_pool() -> None:
@@ -65,6 +109,9 @@ async def stop_pool() -> None:
                 await DB.pool.close()
     finally:
         DB.pool = None
+        if DB.connector is not None:
+            await DB.connector.close()
+            DB.connector = None
 
 
 def _connection(config: PiccoloDBConfig) -> dict[str, Any]:
@@ -78,10 +125,7 @@ def _connection(config: PiccoloDBConfig) -> dict[str, Any]:
         "password": config.password.get_secret_value(),
         "database": config.database,
         "timeout": _CONNECT_TIMEOUT_S,
-        # PgBouncer may give the next statement another server connection, where a statement prepared on this one does
-        # not exist.
-        "statement_cache_size": 0,
         # Of several hosts, the one that takes writes.
         "target_session_attrs": "read-write" if len(hosts) > 1 else "any",
-        "server_settings": {"application_name": "throttling_sequencer"},
+        **SESSION,
     }

@@ -51,12 +51,18 @@ def test_an_empty_database_is_migrated_and_then_as_it_should_be(database: Postgr
 
 
 def test_the_sequencers_tables_can_be_reverted_and_made_again(database: PostgresAddress) -> None:
-    first, second = "2026-11-25T16:50:50:923447", "2026-11-25T17:05:12:310268"
+    *earlier, third, last = (
+        "2026-11-25T16:50:50:923447",
+        "2026-11-25T17:05:12:310268",
+        "2026-11-27T10:05:31:482117",
+        "2026-11-27T10:06:02:907344",
+    )
     assert run_here("api-server-cli", "db", "upgrade", "--yes", **variables(database)).exit_code == 0
-    done = run_here("api-server-cli", "db", "downgrade", first, "--yes", **variables(database))
-    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, f"Reverted: {second}.")
+    done = run_here("api-server-cli", "db", "downgrade", third, "--yes", **variables(database))
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (0, f"Reverted: {last}.")
     history = run_here("api-server-cli", "db", "history", **variables(database)).stdout
-    assert history == f"applied  alembic  20261127_presets\napplied  piccolo  {first}\npending  piccolo  {second}\n"
+    applied = "".join(f"applied  piccolo  {migration}\n" for migration in (*earlier, third))
+    assert history == f"applied  alembic  20261127_presets\n{applied}pending  piccolo  {last}\n"
     assert run_here("api-server-cli", "db", "upgrade", "--yes", **variables(database)).exit_code == 0
 
 

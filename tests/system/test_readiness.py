@@ -132,6 +132,7 @@ def test_what_keeps_everything_in_memory_does_not_miss_a_database(start_sequence
         "database_pool": "not_applicable",
         "lane": "success",
         "request_log": "not_applicable",
+        "stored_plans": "not_applicable",
     }
     told = check("--strict", SEQUENCER_PERSISTENCE="memory", API_SERVER_APP="throttling_sequencer.app:SEQUENCER")
     assert told.returncode == 0, told.stdout + told.stderr

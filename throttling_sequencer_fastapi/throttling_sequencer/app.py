@@ -11,9 +11,15 @@ from throttling_sequencer.api.events import events_may_be_missed, preset_changed
 from throttling_sequencer.api.presets import PRESET_KINDS
 from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTimedOutError
 from throttling_sequencer.core.database_config import PiccoloDBConfig
+from throttling_sequencer.core.lab_environment import lab_environment
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.services import adjust_registry
-from throttling_sequencer.domain.errors import InvalidValueError, StorageUnavailableError
+from throttling_sequencer.domain.errors import (
+    InvalidValueError,
+    OutcomeUnknownError,
+    PlanNotFoundError,
+    StorageUnavailableError,
+)
 
 if TYPE_CHECKING:
     from api_server.database.migration_backend import MigrationBackend
@@ -31,9 +37,10 @@ def _lifespan(app: "FastAPI", registry: "ServiceRegistry") -> AsyncGenerator[Non
 
 
 def _routers() -> "Sequence[APIRouter]":
-    from throttling_sequencer.api.http.v1 import scenarios, throttle  # noqa: PLC0415 - a command line needs no face
+    from throttling_sequencer.api.http.v1 import scenarios, stored_plans, throttle  # noqa: PLC0415 - a command line needs no face
 
-    return (throttle.router, scenarios.router) if _uses_database() else (throttle.router,)
+    routers = (throttle.router, stored_plans.router)
+    return (*routers, scenarios.router) if _uses_database() else routers
 
 
 def _graphql() -> "GraphQLPart":
@@ -83,12 +90,15 @@ SEQUENCER = Application(
     uses_database=_uses_database,
     database_url=_database_url,
     findings=_findings,
+    lab_environment=lab_environment,
     event_handlers={PresetChanged: (preset_changed,), EventsMayBeMissed: (events_may_be_missed,)},
     preset_kinds=PRESET_KINDS,
     errors={
         InvalidValueError: 422,
         LaneFullError: 503,
         LaneBrokenError: 503,
+        OutcomeUnknownError: 503,
+        PlanNotFoundError: 404,
         PlanningTimedOutError: 504,
         StorageUnavailableError: 503,
     },

@@ -39,7 +39,12 @@ from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.poo
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.tables import GqlRequestInfo
 
 DISTRIBUTION = Path(__file__).parents[2]
-ALL = ["2026-11-25T16:50:50:923447", "2026-11-25T17:05:12:310268"]
+ALL = [
+    "2026-11-25T16:50:50:923447",
+    "2026-11-25T17:05:12:310268",
+    "2026-11-27T10:05:31:482117",
+    "2026-11-27T10:06:02:907344",
+]
 UPGRADE = """
 import asyncio, sys
 from api_server.database.migration_backend import upgrade_all
@@ -115,6 +120,10 @@ async def test_an_empty_database_is_migrated_once(database: PostgresAddress) -> 
         "throttling_sequencer.migration",
         "throttling_sequencer.migration_id_seq",
         "throttling_sequencer.migration_pkey",
+        "throttling_sequencer.plan",
+        "throttling_sequencer.plan_owner_id_id",
+        "throttling_sequencer.plan_owner_id_key",
+        "throttling_sequencer.plan_pkey",
     }
 
 
@@ -130,7 +139,7 @@ def test_of_two_processes_at_once_one_migrates(database: PostgresAddress) -> Non
     processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     answers = [process.communicate(timeout=60)[1].splitlines()[-1] for process in processes]
     assert sorted(answers) == sorted([str(ALL), "[]"])
-    assert rows(database.url, "SELECT count(*) FROM throttling_sequencer.migration") == [(2,)]
+    assert rows(database.url, "SELECT count(*) FROM throttling_sequencer.migration") == [(len(ALL),)]
 
 
 async def test_the_table_has_the_columns_of_its_class(
@@ -169,14 +178,20 @@ async def test_what_was_applied_after_a_migration_is_reverted_with_its_record(da
     backend = PiccoloMigrations(database.url)
     await backend.upgrade()
     everything = relations(database.url)
-    assert await downgrade_to(ALL[0], backend, database.url) == ALL[1:]
+    assert await downgrade_to(ALL[1], backend, database.url) == ALL[:1:-1]
+    assert {name for name in relations(database.url) if ".plan" in name} == set()
+    await backend.upgrade()
+    assert relations(database.url) == everything
+    await downgrade_to(ALL[1], backend, database.url)
+    everything = relations(database.url)
+    assert await downgrade_to(ALL[0], backend, database.url) == ALL[1:2]
     assert await backend.applied() == ALL[:1]
     assert everything - relations(database.url) == {"throttling_sequencer.gql_request_info_user_id_operation_id"}
     assert await downgrade_to(BASE, backend, database.url) == ALL[:1]
     assert "throttling_sequencer.gql_request_info" not in relations(database.url)
     assert await backend.applied() == []
     await backend.upgrade()
-    assert relations(database.url) == everything
+    assert relations(database.url) > everything
 
 
 async def test_a_target_that_is_not_applied_reverts_nothing(url: str) -> None:

@@ -24,8 +24,9 @@ def _memory_of_several() -> Finding | None:
     return Finding(
         "warning",
         ("SEQUENCER_PERSISTENCE", "UVICORN_WORKERS"),
-        f"The request log is kept in memory, each of the {workers} workers its own: a client sees only what it asked "
-        "of the worker that happens to answer. Use one worker, or the database.",
+        f"The request log is kept in memory, and so are stored plans, each of the {workers} workers its own: a client "
+        "sees only what it asked of the worker that happens to answer, and a repeated request may be planned anew. Use "
+        "one worker, or the database.",
     )
 
 
@@ -35,7 +36,8 @@ def _no_database() -> Finding | None:
     return Finding(
         "error" if get_settings().env_type == "production" else "warning",
         ("PICCOLO_DB_HOST", "SEQUENCER_PERSISTENCE"),
-        "The database is to keep the request log, but none is configured: it is kept in memory. Set PICCOLO_DB_HOST, "
+        "The database is to keep the request log and stored plans, but none is configured: they are kept in memory, "
+        "and are gone when the process ends. Set PICCOLO_DB_HOST, "
         "or SEQUENCER_PERSISTENCE=memory if that is meant. (manage.py starts a database of its own.)",
     )
 

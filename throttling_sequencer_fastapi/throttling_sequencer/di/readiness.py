@@ -8,10 +8,12 @@ from api_server.services.di import get_registry
 from throttling_sequencer.application.planning import PlanningLane
 from throttling_sequencer.application.request_log import RecordGqlRequest
 from throttling_sequencer.domain.request_log import AsyncGqlRequestRepository
+from throttling_sequencer.domain.stored_plan import AsyncStoredPlanRepository
 from throttling_sequencer.infrastructure.readiness_checks import DatabasePoolCheck, LaneCheck, RequestLogCheck
 from throttling_sequencer.infrastructure.repositories.in_memory_gql_request_repository import (
     InMemoryGqlRequestRepository,
 )
+from throttling_sequencer.infrastructure.stored_plans_check import StoredPlansCheck
 
 
 def readiness_stages() -> Sequence[ReadinessStage]:
@@ -25,6 +27,7 @@ def readiness_stages() -> Sequence[ReadinessStage]:
                 DatabasePoolCheck(),
                 LaneCheck(registry.get(PlanningLane)),
                 RequestLogCheck(registry.get(RecordGqlRequest), is_in_memory=is_in_memory),
+                StoredPlansCheck(registry.get(AsyncStoredPlanRepository)),
             ),
         ),
     )

@@ -14,6 +14,7 @@ from throttling_sequencer.di.container import Part
 from throttling_sequencer.di.planning import STRATEGIES, lane_planner, register_planning, warm_up
 from throttling_sequencer.di.presets import register_presets
 from throttling_sequencer.di.request_log import register_request_log
+from throttling_sequencer.di.stored_plans import register_stored_plans
 from throttling_sequencer.infrastructure.lane import ProcessLane
 
 
@@ -44,6 +45,7 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
     registry.register_singleton(LiveGoals, svcs.autowire(LiveGoals))
     register_presets(registry)
     register_request_log(registry)
+    register_stored_plans(registry)
 
 
 def _lane(parts: Sequence[Part], svcs_container: svcs.Container) -> PlanningLane:

@@ -1,6 +1,11 @@
 """What travels over REST. Shapes only: the rules about values are the domain's."""
 
+from datetime import datetime
+from uuid import UUID
+
 from pydantic import BaseModel, ConfigDict, Field
+
+from throttling_sequencer.application.stored_plans import MOST_IN_PAGE
 
 
 class Dto(BaseModel):
@@ -39,8 +44,8 @@ class UnitGoalDto(Dto):
     throttle: int
 
 
-class PlanOptionsDto(Dto):
-    """How to plan for each player unit."""
+class SearchOptionsDto(Dto):
+    """How to search a plan for each player unit."""
 
     strategy: str | None = Field(default=None, description="The path finder; by default the configured one.")
     budget_ms: int | None = Field(
@@ -53,11 +58,20 @@ class PlanOptionsDto(Dto):
     targets: list[int] | None = Field(
         default=None, description="The index of an enemy unit for each player unit; by default the nearest."
     )
+
+
+class PlanOptionsDto(SearchOptionsDto):
+    """How to plan for each player unit."""
+
     include: list[str] = Field(default_factory=list, description="More to be told of each plan: `trajectory`.")
 
 
 class PlanRequestDto(GameStateDto, PlanOptionsDto):
     """The units of both sides, and how to plan for each of the players'."""
+
+
+class StoredPlanRequestDto(GameStateDto, SearchOptionsDto):
+    """The units of both sides, and how to search a plan for each of the players'."""
 
 
 class ScorePartsDto(Dto):
@@ -109,6 +123,53 @@ class PlansDto(Dto):
     """A plan for each player unit, in their order."""
 
     plans: list[PlanDto]
+
+
+class StoredUnitPlanDto(Dto):
+    """The plan of one player unit, and what explains it."""
+
+    unit: int = Field(description="The index of the player unit.")
+    target: int = Field(description="The index of the enemy unit that it heads for.")
+    throttles: tuple[int, ...] = Field(description="The throttle of each step.")
+    score: float = Field(description="What the plan costs; lower is better.")
+    score_parts: ScorePartsDto
+    lower_bound: float | None = Field(description="No plan can score less; null where nothing was proven.")
+    gap: float | None = Field(description="How far the score is above the lower bound.")
+    final_speed: float
+    distance_covered: float
+
+
+class StoredPlanHeadDto(Dto):
+    """A plan that is kept, without what is in it."""
+
+    id: UUID = Field(description="What it is asked for by; later plans have later ids.")
+    idempotency_key: str = Field(description="Whoever asks again by this key gets this plan.")
+    strategy: str = Field(description="The path finder that made it.")
+    seed: int | None = Field(description="What repeats the search; null where it has no randomness.")
+    created_at: datetime
+
+
+class StoredPlanDto(StoredPlanHeadDto):
+    """A plan that is kept: what was asked, and a plan for each player unit, in their order."""
+
+    request: StoredPlanRequestDto = Field(description="What was asked; null is what was left to the service.")
+    plans: list[StoredUnitPlanDto]
+
+
+class StoredPlanPageDto(Dto):
+    """Some plans, newest first."""
+
+    items: list[StoredPlanDto]
+    next_cursor: str | None = Field(description="The `cursor` of the next page; null where there are no more.")
+
+
+class StoredPlanQuery(BaseModel):
+    """Which plans are listed; a parameter that does not exist is an error, not overlooked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(default=20, ge=1, le=MOST_IN_PAGE, description="How many a page holds.")
+    cursor: str | None = Field(default=None, description="The `next_cursor` of an earlier page.")
 
 
 class SearchQuery(BaseModel):

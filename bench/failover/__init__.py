@@ -1,0 +1,1 @@
+"""The sequencer's failovers: scenarios, the report over all of them, and a demonstration in a terminal."""

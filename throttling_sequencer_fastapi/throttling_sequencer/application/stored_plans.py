@@ -1,0 +1,277 @@
+"""Plans that are kept: made once for each key, and answered only when they will stay."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+from uuid import UUID
+
+from throttling_sequencer.application.cursors import cursor_of, id_of
+from throttling_sequencer.application.deadline import Clock, Deadline
+from throttling_sequencer.application.mappers import GameStateShape, to_game_state
+from throttling_sequencer.application.plan_requests import plain, request_hash
+from throttling_sequencer.application.planned_units import PlannedUnit
+from throttling_sequencer.application.planning import Planning, PlanningLimits
+from throttling_sequencer.application.turns import in_turns
+from throttling_sequencer.domain.errors import (
+    IdempotencyKeyReusedError,
+    InvalidValueError,
+    OutcomeUnknownError,
+    PlanNotFoundError,
+    StorageUnavailableError,
+)
+from throttling_sequencer.domain.navigation import SEED_LIMIT
+from throttling_sequencer.domain.rules import require_between
+from throttling_sequencer.domain.stored_plan import (
+    KEY_LIMIT,
+    AsyncStoredPlanRepository,
+    PlanRequest,
+    StoredPlan,
+    StoredUnitPlan,
+)
+
+T = TypeVar("T")
+
+MOST_IN_PAGE = 100
+
+# Of all plans of a page together: some 2 MB of JSON.
+_MOST_NUMBERS = 100_000
+_LONGEST_OWNER = 255
+
+# How long the storage may take to say whether a key is new, before planning begins.
+_MOMENT_S = 0.1
+
+
+class PlanNotKeptError(StorageUnavailableError):
+    """A plan is not kept, for certain."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(reason)
+        self.args = (f"the plan could not be kept just now; ask again by the idempotency key {key}",)
+
+
+class PlanInDoubtError(OutcomeUnknownError):
+    """A plan may be kept."""
+
+    def __init__(self, key: str, reason: str) -> None:
+        super().__init__(reason)
+        self.args = (f"the plan may have been kept; ask again by the idempotency key {key} to find out",)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptPlan:
+    """A plan that is kept; `is_replayed` says that it is that of an earlier request."""
+
+    plan: StoredPlan
+    is_replayed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlanList:
+    """Some plans, newest first, and the cursor of the last one."""
+
+    plans: Sequence[StoredPlan]
+    end_cursor: str | None
+    has_next: bool
+
+
+def require_key(field: str, key: str) -> None:
+    """Raise InvalidValueError unless a key may be one."""
+    if not (1 <= len(key) <= KEY_LIMIT and key.isascii() and key.isprintable()):
+        raise InvalidValueError(field, f"should be 1 to {KEY_LIMIT} printable ASCII characters")
+
+
+class StoredPlans:
+    """Keeps plans for their owners, each of whom sees their own only.
+
+    No method takes longer than `deadline_ms`; then each raises StorageUnavailableError, or, for what may have been
+    kept, OutcomeUnknownError. `new_id` makes UUIDs whose order is that of time.
+    """
+
+    def __init__(
+        self,
+        planning: Planning,
+        repository: AsyncStoredPlanRepository,
+        limits: PlanningLimits,
+        *,
+        deadline_ms: int,
+        new_id: Callable[[], UUID],
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._planning = planning
+        self._repository = repository
+        self._limits = limits
+        self._deadline_ms = deadline_ms
+        self._new_id = new_id
+        self._clock = clock
+
+    async def store(
+        self,
+        owner_id: str,
+        game_state: GameStateShape,
+        *,
+        key: str | None = None,
+        strategy: str | None = None,
+        budget_ms: int | None = None,
+        seed: int | None = None,
+        targets: Sequence[int] | None = None,
+        while_planning: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
+    ) -> KeptPlan:
+        """Plan as `Planning.plan` does and keep the plan under a key, which is made up where none is given.
+
+        For a key of an earlier request, that one's plan is returned; where it was another request,
+        IdempotencyKeyReusedError is raised. Planning, which may be abandoned, happens within `while_planning`. Raises
+        also what planning raises; the errors that ask for another try name the key.
+        """
+        deadline = self._deadline()
+        _require_owner(owner_id)
+        if key is not None:
+            require_key("idempotency_key", key)
+        if budget_ms is not None and budget_ms >= self._deadline_ms:
+            rule = f"should be below {self._deadline_ms}, the milliseconds in which a plan is made and kept"
+            raise InvalidValueError("budget_ms", rule)
+        request = PlanRequest(
+            game_state=plain(to_game_state(game_state, self._limits.max_units)),
+            strategy=strategy,
+            budget_ms=budget_ms,
+            seed=seed,
+            targets=None if targets is None else tuple(targets),
+        )
+        asked = await request_hash(request)
+        plan_id = self._new_id()
+        name = str(plan_id) if key is None else key
+        async with _naming(name):
+            found, is_new = await self._found_soon(owner_id, key, deadline)
+            if found is not None:
+                return _same(found, asked, is_replayed=True)
+            drawn = random.randint(0, SEED_LIMIT) if seed is None else seed
+            try:
+                async with while_planning():
+                    planned = await _within(deadline, self._planned(request, drawn))
+            except Exception:
+                if not is_new and (found := await self._found_after_all(owner_id, name, deadline)) is not None:
+                    return _same(found, asked, is_replayed=True)
+                raise
+            plan = StoredPlan(
+                plan_id=plan_id,
+                owner_id=owner_id,
+                key=name,
+                request_hash=asked,
+                request=request,
+                strategy=planned[0].strategy,
+                seed=None if all(unit.seed is None for unit in planned) else drawn,
+                units=tuple([unit async for unit in in_turns(map(_stored, planned))]),
+                created_at=datetime.now(UTC),
+            )
+            kept = await self._repository.add(plan, within_s=_left(deadline))
+        return _same(kept, asked, is_replayed=kept.plan_id != plan_id)
+
+    async def get(self, owner_id: str, plan_id: UUID) -> StoredPlan:
+        """Return a plan. Raises PlanNotFoundError."""
+        _require_owner(owner_id)
+        found = await self._repository.get(owner_id, plan_id, within_s=self._deadline().seconds_left)
+        if found is None:
+            raise PlanNotFoundError(plan_id)
+        return found
+
+    async def page(self, owner_id: str, first: int, after: str | None = None) -> StoredPlanList:
+        """Return the `first` (1 to 100) newest plans of an owner, those after a cursor of an earlier page.
+
+        Fewer, but at least one, where they are large. Raises InvalidValueError for a size or a cursor that is none.
+        """
+        _require_owner(owner_id)
+        require_between("first", first, 1, MOST_IN_PAGE)
+        before = None if after is None else id_of(after, "after")
+        page = await self._repository.newest(
+            owner_id, first, before, most_numbers=_MOST_NUMBERS, within_s=self._deadline().seconds_left
+        )
+        end_cursor = cursor_of(page.plans[-1].plan_id) if page.plans else None
+        return StoredPlanList(page.plans, end_cursor, page.has_next)
+
+    def _deadline(self) -> Deadline:
+        return Deadline(self._deadline_ms / 1000, self._clock)
+
+    async def _found_soon(self, owner_id: str, key: str | None, deadline: Deadline) -> tuple[StoredPlan | None, bool]:
+        """Return the plan of an earlier request, and whether it is certain that there is none.
+
+        A storage that does not say so in a moment is not waited for: `add` finds out. So after an outage not all who
+        waited are to be looked for, and then planned for, at once.
+        """
+        if key is None:
+            return None, True
+        try:
+            found = await self._repository.find_again(owner_id, key, within_s=min(_MOMENT_S, _left(deadline)))
+        except (StorageUnavailableError, OutcomeUnknownError):
+            return None, False
+        return found, found is None
+
+    async def _found_after_all(self, owner_id: str, key: str, deadline: Deadline) -> StoredPlan | None:
+        """Look once more for the plan of an earlier request; None also where the storage cannot tell."""
+        with suppress(StorageUnavailableError, OutcomeUnknownError):
+            return await self._repository.find_again(owner_id, key, within_s=_left(deadline))
+        return None
+
+    async def _planned(self, request: PlanRequest, seed: int) -> Sequence[PlannedUnit]:
+        return await self._planning.plan(
+            request.game_state,
+            strategy=request.strategy,
+            budget_ms=request.budget_ms,
+            seed=seed,
+            targets=request.targets,
+        )
+
+
+def _same(plan: StoredPlan, asked: bytes, *, is_replayed: bool) -> KeptPlan:
+    """Return what is kept under a key, if it is what was asked."""
+    if plan.request_hash != asked:
+        raise IdempotencyKeyReusedError("idempotency_key")
+    return KeptPlan(plan, is_replayed)
+
+
+def _stored(planned: PlannedUnit) -> StoredUnitPlan:
+    return StoredUnitPlan(
+        unit=planned.unit,
+        target=planned.target,
+        throttles=planned.throttles,
+        score_parts=planned.score_parts,
+        lower_bound=planned.lower_bound,
+        final_speed=planned.final_speed,
+        distance_covered=planned.distance_covered,
+    )
+
+
+@asynccontextmanager
+async def _naming(key: str) -> AsyncIterator[None]:
+    """Tell whoever should ask again by which key: it may have been made here."""
+    try:
+        yield
+    except StorageUnavailableError as error:
+        raise PlanNotKeptError(key, error.reason) from error
+    except OutcomeUnknownError as error:
+        raise PlanInDoubtError(key, error.reason) from error
+
+
+async def _within(deadline: Deadline, planning: Awaitable[T]) -> T:
+    try:
+        async with asyncio.timeout(deadline.seconds_left):
+            return await planning
+    except TimeoutError as error:
+        raise StorageUnavailableError("planning took all the time that was left") from error
+
+
+def _left(deadline: Deadline) -> float:
+    if not (seconds := deadline.seconds_left):
+        raise StorageUnavailableError("no time is left")
+    return seconds
+
+
+def _require_owner(owner_id: str) -> None:
+    """Refuse a name that a table cannot keep."""
+    is_text = "\x00" not in owner_id and not any("\ud800" <= character <= "\udfff" for character in owner_id)
+    if not (is_text and len(owner_id) <= _LONGEST_OWNER):
+        rule = f"should be at most {_LONGEST_OWNER} characters, none of them NUL or half of a character"
+        raise InvalidValueError("owner_id", rule)

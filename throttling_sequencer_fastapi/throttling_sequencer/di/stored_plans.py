@@ -1,0 +1,43 @@
+"""The composition of stored plans: where they are kept, and for how long that is tried."""
+
+import structlog
+import svcs
+from api_server.identifiers import uuid7
+from api_server.services.registry import ServiceRegistry
+
+from throttling_sequencer.application.planning import Planning, PlanningLimits
+from throttling_sequencer.application.stored_plans import StoredPlans
+from throttling_sequencer.core.database_config import PiccoloDBConfig
+from throttling_sequencer.core.settings import SequencerSettings
+from throttling_sequencer.domain.stored_plan import AsyncStoredPlanRepository
+from throttling_sequencer.infrastructure.repositories.in_memory_stored_plan_repository import (
+    InMemoryStoredPlanRepository,
+)
+from throttling_sequencer.infrastructure.repositories.piccolo_stored_plan_repository import PiccoloStoredPlanRepository
+
+log = structlog.get_logger("throttling_sequencer.di")
+
+
+def register_stored_plans(registry: ServiceRegistry) -> None:
+    """Register them over the repository that the settings name; without a database, over that in memory."""
+    registry.register_singleton(AsyncStoredPlanRepository, _repository)
+    registry.register_singleton(StoredPlans, _stored_plans)
+
+
+def _repository(svcs_container: svcs.Container) -> AsyncStoredPlanRepository:
+    if svcs_container.get(SequencerSettings).persistence == "memory":
+        return InMemoryStoredPlanRepository()
+    if not PiccoloDBConfig().host:
+        log.warning("no database is configured: stored plans are kept in this process's memory")
+        return InMemoryStoredPlanRepository()
+    return PiccoloStoredPlanRepository()
+
+
+def _stored_plans(svcs_container: svcs.Container) -> StoredPlans:
+    return StoredPlans(
+        svcs_container.get(Planning),
+        svcs_container.get(AsyncStoredPlanRepository),
+        svcs_container.get(PlanningLimits),
+        deadline_ms=svcs_container.get(SequencerSettings).store_deadline_ms,
+        new_id=uuid7,
+    )

@@ -362,9 +362,9 @@ SCENARIOS = {
         SequencerScenario(
             name="kill-haproxy-route",
             failure_mode="F1",
-            says="the primary is killed behind HAProxy",
-            steps=_kill_and_promote,
-            failovers=1,
+            says="three times in a row, behind HAProxy",
+            steps=_kill_three_times,
+            failovers=3,
             route="haproxy",
             expected=_BEHIND_A_PROXY,
         ),

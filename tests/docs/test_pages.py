@@ -28,6 +28,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make test-all": ".ci/run",
     "make bench": "Makefile",
+    "make demo-failover": "tests/failover",
     "docker": "tests/system/test_dockerfile.py",
 }
 SERVER = re.compile(r"\.venv/bin/(api-server|python throttling_sequencer_fastapi/manage\.py)( |$)")

@@ -155,7 +155,8 @@ async def test_each_attempt_is_told_what_is_left() -> None:
 
     with pytest.raises(StorageUnavailableError):
         await retried(attempt, within_s=10.0, clock=lambda: now[0], jitter=lambda *_: 0.0)
-    assert told == [10.0, 6.0, 2.0]
+    # Some of the time is for giving the connection back.
+    assert told == pytest.approx([9.7, 5.7, 1.7])
 
 
 async def test_no_time_is_no_attempt() -> None:

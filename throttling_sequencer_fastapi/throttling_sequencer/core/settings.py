@@ -24,7 +24,8 @@ class SequencerSettings(BaseSettings):
     model_config = settings_config("SEQUENCER_")
 
     persistence: Literal["piccolo", "memory"] = Field(
-        default="piccolo", description="where plans and the request log are kept: in the database, or in this process's memory"
+        default="piccolo",
+        description="where plans and the request log are kept: in the database, or in this process's memory",
     )
     request_log_waiting: int = Field(
         default=10_000, ge=1, le=1_000_000, description="requests that may wait to be written to the log"

@@ -104,14 +104,22 @@ async def _roll_back(connection: asyncpg.Connection) -> None:
 
 
 async def _give_back(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
+    """Give a connection back, to the end, also where whoever does it is cancelled meanwhile."""
+    giving_back = asyncio.create_task(_given_back(pool, connection), name="giving a connection back")
+    try:
+        await asyncio.wait({giving_back})
+    except asyncio.CancelledError:
+        _terminate(connection)
+        await asyncio.wait({giving_back})
+        raise
+
+
+async def _given_back(pool: asyncpg.Pool, connection: asyncpg.Connection) -> None:
     try:
         await pool.release(connection, timeout=_GIVE_BACK_S)
     except DATABASE_ERRORS:
         # The pool has cut it off, and has its place back. What was committed stays, whatever comes after it.
         _terminate(connection)
-    except asyncio.CancelledError:
-        _terminate(connection)
-        raise
 
 
 def _terminate(connection: asyncpg.Connection) -> None:

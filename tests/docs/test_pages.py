@@ -28,7 +28,7 @@ ELSEWHERE = {
     "make test": ".ci/run",
     "make test-all": ".ci/run",
     "make bench": "Makefile",
-    "make demo-failover": "tests/failover",
+    "make demo-failover": "tests/failover/test_demo.py",
     "docker": "tests/system/test_dockerfile.py",
 }
 SERVER = re.compile(r"\.venv/bin/(api-server|python throttling_sequencer_fastapi/manage\.py)( |$)")
@@ -50,6 +50,16 @@ def is_run_here(block: Block) -> bool:
 HERE = [block for block in written_in(*INTERPRETERS) if is_run_here(block)]
 SERVERS = [block for block in HERE if SERVER.match(block.text)]
 SCRIPTS = [block for block in HERE if block not in SERVERS]
+
+
+# What runs pytest, starts a lab, or serves more than once takes long.
+SLOW_PAGES = {"failover-lab.md", "profiles.md", "testing.md"}
+
+
+def marked(blocks: list[Block]) -> list[object]:
+    """Make parameters of blocks, and leave those of some pages to the slow tests."""
+    slow = pytest.mark.slow
+    return [pytest.param(one, id=str(one), marks=[slow] if one.page.name in SLOW_PAGES else []) for one in blocks]
 
 
 @dataclass(frozen=True)
@@ -105,12 +115,12 @@ def test_each_call_answers_as_shown(block: Block, reader: Reader) -> None:
         assert masked(reader.run("sh", "-c", command)) == masked(shown), command
 
 
-@pytest.mark.parametrize("block", SCRIPTS, ids=str)
+@pytest.mark.parametrize("block", marked(SCRIPTS))
 def test_each_script_ends_well(block: Block, reader: Reader) -> None:
     reader.run(*INTERPRETERS[block.language], block.text)
 
 
-@pytest.mark.parametrize("block", SERVERS, ids=str)
+@pytest.mark.parametrize("block", marked(SERVERS))
 def test_each_server_serves(block: Block, database: dict[str, str], tmp_path: Path, unused_tcp_port: int) -> None:
     variables = clean_environment(**database, UVICORN_PORT=str(unused_tcp_port))
     service = ServiceProcess(["sh", "-c", f"exec {block.text}"], variables, tmp_path / "service.log", ROOT)

@@ -8,8 +8,8 @@ from bench.failover.performance import perform
 from bench.failover.scenarios import SCENARIOS, SequencerScenario
 
 FAST = ("kill", "cut-then-kill", "cut-then-kill-do-nothing", "freeze")
-# Longer than a minute, or the same again: in the report.
-LEFT_OUT = ("flapping", "kill-in-turns", "long-freeze")
+# Longer than half a minute, or nearly the same as another: in the report.
+LEFT_OUT = ("both-down", "flapping", "freeze-the-standby", "kill-in-turns", "long-freeze", "resets", "stop-smartly")
 
 
 def cases(names: "tuple[str, ...] | list[str]", *marks: pytest.MarkDecorator) -> list[object]:

@@ -46,6 +46,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
     assert alive == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("workers", WORKERS)
 def test_a_signal_stops_the_server_and_then_its_database(
@@ -310,6 +311,7 @@ def test_a_development_identity_on_a_public_address_is_warned_of(
     assert "development identity on a public address: everybody is believed" in service.log
 
 
+@pytest.mark.slow
 def test_ctrl_c_reaches_the_whole_group_and_one_process_decides(
     start_sequencer: StartSequencer, in_memory: dict[str, str]
 ) -> None:

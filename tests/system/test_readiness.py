@@ -48,6 +48,7 @@ def check(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.mark.slow
 def test_the_foundation_is_ready_exactly_while_its_database_is(
     start_service: StartService, cluster: RunningCluster, unused_tcp_port_factory: Callable[[], int]
 ) -> None:
@@ -86,6 +87,7 @@ def test_the_foundation_is_ready_exactly_while_its_database_is(
     assert service.log.count('"event": "readiness changed"') == 4
 
 
+@pytest.mark.slow
 def test_the_sequencer_plans_without_its_database_and_says_so(
     start_sequencer: StartSequencer, cluster: RunningCluster, game_state: dict[str, Any]
 ) -> None:
@@ -168,6 +170,7 @@ def test_the_start_is_told_in_one_line(start_sequencer: StartSequencer, no_datab
     assert told.index("service started") < told.index("Application startup complete")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("profiles", "rest", "graphql"), [("rest", 200, 404), ("graphql", 404, 200)])
 def test_a_service_may_have_one_face(
     start_sequencer: StartSequencer,

@@ -118,6 +118,7 @@ def test_users_page_through_their_own_rows(start_sequencer: StartSequencer, data
     assert broken["field"] == "after"
 
 
+@pytest.mark.slow
 def test_each_way_to_end_has_its_name(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -225,6 +226,7 @@ def test_a_database_that_is_away_delays_no_plan_and_loses_no_row(
     assert "Traceback" not in sequencer.service.log
 
 
+@pytest.mark.slow
 def test_a_full_queue_drops_and_counts_in_one_line(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -307,6 +309,7 @@ def test_a_database_that_nobody_migrated_is_told_of_once_and_plans_go_on(
     assert broken == {"code": "STORAGE_UNAVAILABLE", "retryAfter": 1}
 
 
+@pytest.mark.slow
 def test_a_log_in_memory_is_the_process_s_own(start_sequencer: StartSequencer, in_memory: Environment) -> None:
     sequencer = start_sequencer(**in_memory)
     ask(sequencer, ["Kept"], user="developer")

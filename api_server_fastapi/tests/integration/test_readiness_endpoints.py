@@ -180,6 +180,7 @@ class TestWhatItCosts:
         # Only the refresh in the background does, every five seconds.
         assert check.runs - before <= 1 + (time.monotonic() - began) / 4
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "hangs",
         [

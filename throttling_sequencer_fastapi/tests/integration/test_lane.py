@@ -433,6 +433,7 @@ class TestWarmUp:
             await asyncio.gather(*begun(lane, *[task(100, strategy="quick")] * 3))
             assert 0.5 * WARM_UP_S < time.perf_counter() - asked < 2 * WARM_UP_S
 
+    @pytest.mark.slow
     async def test_a_new_process_gets_warm_as_the_first_ones_did(self) -> None:
         async with started(warm_up=warm_up) as lane:
             for _ in range(2):

@@ -92,11 +92,12 @@ class _Call:
         self._jitter = jitter
         self._tries = 0
         self._doubt: CommitInDoubtError | None = None
+        self._last_error: Exception = StorageUnavailableError("no time is left")
 
     async def tried(self, attempt: Callable[[float], Awaitable[T]]) -> T:
         left = self._ends_at - self._clock()
         if left <= 0:
-            raise StorageUnavailableError("no time is left")
+            raise self._last_error
         self._tries += 1
         guard = asyncio.timeout(left + _LATE_S)
         try:
@@ -113,6 +114,7 @@ class _Call:
 
     def pause_after(self, error: Exception) -> float | bool:
         """Return for how long to wait before the next try, False where there is none."""
+        self._last_error = error
         if not is_worth_another_try(error):
             return False
         # Full jitter: who failed together does not come again together.

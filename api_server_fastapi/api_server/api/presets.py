@@ -146,7 +146,7 @@ def _refuses(*methods: str) -> Callable[[], Awaitable[None]]:
 router.add_api_route("", list_presets, methods=["HEAD"], include_in_schema=False)
 router.add_api_route("/{id}", read_preset, methods=["HEAD"], include_in_schema=False)
 for _path, _allowed in {"": ("GET", "HEAD", "POST"), "/{id}": ("DELETE", "GET", "HEAD", "PUT")}.items():
-    _others = sorted({"DELETE", "OPTIONS", "PATCH", "POST", "PUT"} - {*_allowed})
+    _others = sorted({"DELETE", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"} - {*_allowed})
     router.add_api_route(_path, _refuses(*_allowed), methods=_others, include_in_schema=False)
 
 

@@ -143,6 +143,27 @@ class Planning:
         planned = (PlannedUnit.of(course, plan, named) for course, plan in zip(courses, plans, strict=True))
         return [unit async for unit in in_turns(planned)]
 
+    def require_acceptable(
+        self,
+        state: GameState,
+        *,
+        strategy: str | None = None,
+        budget_ms: int | None = None,
+        seed: int | None = None,
+        targets: Sequence[int] | None = None,
+    ) -> None:
+        """Raise InvalidValueError or UnknownStrategyError where `plan` would, and plan nothing."""
+        self._require_known(strategy)
+        if budget_ms is not None:
+            require_between("budget_ms", budget_ms, 1, self._limits.max_budget_ms)
+        _ = Budget(seed=seed)
+        _require_targets(state, targets)
+
+    @property
+    def default_budget_ms(self) -> int:
+        """The milliseconds that `plan` searches where a request does not say."""
+        return self._configuration.value.timeout_ms
+
     def _require_known(self, strategy: str | None) -> None:
         if strategy is not None and strategy not in self._limits.strategies:
             raise UnknownStrategyError(sorted(self._limits.strategies))
@@ -150,14 +171,20 @@ class Planning:
 
 async def _courses(state: GameState, targets: Sequence[int] | None) -> tuple[Course, ...]:
     players, enemies = state.player_units, state.enemy_units
+    _require_targets(state, targets)
     if targets is None:
         # A thousand units a side are a million distances.
         targets = [target async for target in in_turns(nearest_targets(state))]
-    elif len(targets) != len(players):
-        raise InvalidValueError("targets", "should hold the index of an enemy unit for each player unit")
-    for place, target in enumerate(targets):
-        require_between(f"targets[{place}]", target, 0, len(enemies) - 1)
     return tuple(
         Course(place, target, unit, enemies[target])
         for place, (unit, target) in enumerate(zip(players, targets, strict=True))
     )
+
+
+def _require_targets(state: GameState, targets: Sequence[int] | None) -> None:
+    if targets is None:
+        return
+    if len(targets) != len(state.player_units):
+        raise InvalidValueError("targets", "should hold the index of an enemy unit for each player unit")
+    for place, target in enumerate(targets):
+        require_between(f"targets[{place}]", target, 0, len(state.enemy_units) - 1)

@@ -4,10 +4,10 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from throttling_sequencer.application.cursors import cursor_of, id_of
@@ -15,7 +15,13 @@ from throttling_sequencer.application.deadline import Clock, Deadline
 from throttling_sequencer.application.mappers import GameStateShape, to_game_state
 from throttling_sequencer.application.plan_requests import plain, request_hash
 from throttling_sequencer.application.planned_units import PlannedUnit
-from throttling_sequencer.application.planning import Planning, PlanningLimits
+from throttling_sequencer.application.planning import (
+    LaneBrokenError,
+    LaneFullError,
+    Planning,
+    PlanningLimits,
+    PlanningTimedOutError,
+)
 from throttling_sequencer.application.turns import in_turns
 from throttling_sequencer.domain.errors import (
     IdempotencyKeyReusedError,
@@ -39,19 +45,22 @@ T = TypeVar("T")
 MOST_IN_PAGE = 100
 
 # Of all plans of a page together: some 2 MB of JSON.
-_MOST_NUMBERS = 100_000
+MOST_NUMBERS = 100_000
 _LONGEST_OWNER = 255
+
+# Of the whole time, for planning; the rest is for keeping the plan.
+_PLANNING_SHARE = 0.75
 
 # How long the storage may take to say whether a key is new, before planning begins.
 _MOMENT_S = 0.1
 
 
 class PlanNotKeptError(StorageUnavailableError):
-    """A plan is not kept, for certain."""
+    """A request has kept no plan, for certain; an earlier one by the same key may have."""
 
     def __init__(self, key: str, reason: str) -> None:
         super().__init__(reason)
-        self.args = (f"the plan could not be kept just now; ask again by the idempotency key {key}",)
+        self.args = (f"this request could keep no plan just now; ask again by the idempotency key {key}",)
 
 
 class PlanInDoubtError(OutcomeUnknownError):
@@ -85,6 +94,13 @@ def require_key(field: str, key: str) -> None:
         raise InvalidValueError(field, f"should be 1 to {KEY_LIMIT} printable ASCII characters")
 
 
+class StoredPlanEvents(Protocol):
+    """Hears what an operator should know about stored plans."""
+
+    def failed(self, code: str, reason: str) -> None:
+        """Hear of a call that the storage did not answer, or not for certain."""
+
+
 class StoredPlans:
     """Keeps plans for their owners, each of whom sees their own only.
 
@@ -97,6 +113,7 @@ class StoredPlans:
         planning: Planning,
         repository: AsyncStoredPlanRepository,
         limits: PlanningLimits,
+        events: StoredPlanEvents,
         *,
         deadline_ms: int,
         new_id: Callable[[], UUID],
@@ -105,7 +122,9 @@ class StoredPlans:
         self._planning = planning
         self._repository = repository
         self._limits = limits
+        self._events = events
         self._deadline_ms = deadline_ms
+        self._most_budget_ms = max(1, int(deadline_ms * _PLANNING_SHARE))
         self._new_id = new_id
         self._clock = clock
 
@@ -131,20 +150,21 @@ class StoredPlans:
         _require_owner(owner_id)
         if key is not None:
             require_key("idempotency_key", key)
-        if budget_ms is not None and budget_ms >= self._deadline_ms:
-            rule = f"should be below {self._deadline_ms}, the milliseconds in which a plan is made and kept"
+        if budget_ms is not None and budget_ms > self._most_budget_ms:
+            rule = f"should be at most {self._most_budget_ms}, for there has to be time to keep the plan"
             raise InvalidValueError("budget_ms", rule)
+        state = plain(to_game_state(game_state, self._limits.max_units))
+        self._planning.require_acceptable(state, strategy=strategy, budget_ms=budget_ms, seed=seed, targets=targets)
         request = PlanRequest(
-            game_state=plain(to_game_state(game_state, self._limits.max_units)),
+            game_state=state,
             strategy=strategy,
             budget_ms=budget_ms,
             seed=seed,
             targets=None if targets is None else tuple(targets),
         )
         asked = await request_hash(request)
-        plan_id = self._new_id()
-        name = str(plan_id) if key is None else key
-        async with _naming(name):
+        name = str(self._new_id()) if key is None else key
+        async with self._naming(name):
             found, is_new = await self._found_soon(owner_id, key, deadline)
             if found is not None:
                 return _same(found, asked, is_replayed=True)
@@ -152,10 +172,12 @@ class StoredPlans:
             try:
                 async with while_planning():
                     planned = await _within(deadline, self._planned(request, drawn))
-            except Exception:
-                if not is_new and (found := await self._found_after_all(owner_id, name, deadline)) is not None:
+            except (LaneFullError, LaneBrokenError, PlanningTimedOutError):
+                if not is_new and (found := (await self._found_soon(owner_id, key, deadline))[0]) is not None:
                     return _same(found, asked, is_replayed=True)
                 raise
+            # Not before: what is listed by its id is listed by when it was made.
+            plan_id = self._new_id()
             plan = StoredPlan(
                 plan_id=plan_id,
                 owner_id=owner_id,
@@ -173,22 +195,27 @@ class StoredPlans:
     async def get(self, owner_id: str, plan_id: UUID) -> StoredPlan:
         """Return a plan. Raises PlanNotFoundError."""
         _require_owner(owner_id)
-        found = await self._repository.get(owner_id, plan_id, within_s=self._deadline().seconds_left)
+        async with self._telling():
+            found = await self._repository.get(owner_id, plan_id, within_s=self._deadline().seconds_left)
         if found is None:
             raise PlanNotFoundError(plan_id)
         return found
 
-    async def page(self, owner_id: str, first: int, after: str | None = None) -> StoredPlanList:
+    async def page(
+        self, owner_id: str, first: int, after: str | None = None, *, most_numbers: int = MOST_NUMBERS
+    ) -> StoredPlanList:
         """Return the `first` (1 to 100) newest plans of an owner, those after a cursor of an earlier page.
 
-        Fewer, but at least one, where they are large. Raises InvalidValueError for a size or a cursor that is none.
+        Fewer, but at least one, where they would hold more than `most_numbers`. Raises InvalidValueError for a size or
+        a cursor that is none.
         """
         _require_owner(owner_id)
         require_between("first", first, 1, MOST_IN_PAGE)
         before = None if after is None else id_of(after, "after")
-        page = await self._repository.newest(
-            owner_id, first, before, most_numbers=_MOST_NUMBERS, within_s=self._deadline().seconds_left
-        )
+        async with self._telling():
+            page = await self._repository.newest(
+                owner_id, first, before, most_numbers=most_numbers, within_s=self._deadline().seconds_left
+            )
         end_cursor = cursor_of(page.plans[-1].plan_id) if page.plans else None
         return StoredPlanList(page.plans, end_cursor, page.has_next)
 
@@ -209,17 +236,31 @@ class StoredPlans:
             return None, False
         return found, found is None
 
-    async def _found_after_all(self, owner_id: str, key: str, deadline: Deadline) -> StoredPlan | None:
-        """Look once more for the plan of an earlier request; None also where the storage cannot tell."""
-        with suppress(StorageUnavailableError, OutcomeUnknownError):
-            return await self._repository.find_again(owner_id, key, within_s=_left(deadline))
-        return None
+    @asynccontextmanager
+    async def _naming(self, key: str) -> AsyncIterator[None]:
+        """Tell whoever should ask again by which key: it may have been made here."""
+        async with self._telling():
+            try:
+                yield
+            except StorageUnavailableError as error:
+                raise PlanNotKeptError(key, error.reason) from error
+            except OutcomeUnknownError as error:
+                raise PlanInDoubtError(key, error.reason) from error
+
+    @asynccontextmanager
+    async def _telling(self) -> AsyncIterator[None]:
+        """Tell operators why the storage did not do what it should."""
+        try:
+            yield
+        except (StorageUnavailableError, OutcomeUnknownError) as error:
+            self._events.failed(error.code, error.reason)
+            raise
 
     async def _planned(self, request: PlanRequest, seed: int) -> Sequence[PlannedUnit]:
         return await self._planning.plan(
             request.game_state,
             strategy=request.strategy,
-            budget_ms=request.budget_ms,
+            budget_ms=request.budget_ms or min(self._planning.default_budget_ms, self._most_budget_ms),
             seed=seed,
             targets=request.targets,
         )
@@ -244,23 +285,13 @@ def _stored(planned: PlannedUnit) -> StoredUnitPlan:
     )
 
 
-@asynccontextmanager
-async def _naming(key: str) -> AsyncIterator[None]:
-    """Tell whoever should ask again by which key: it may have been made here."""
-    try:
-        yield
-    except StorageUnavailableError as error:
-        raise PlanNotKeptError(key, error.reason) from error
-    except OutcomeUnknownError as error:
-        raise PlanInDoubtError(key, error.reason) from error
-
-
 async def _within(deadline: Deadline, planning: Awaitable[T]) -> T:
+    seconds = deadline.seconds_left
     try:
-        async with asyncio.timeout(deadline.seconds_left):
+        async with asyncio.timeout(seconds):
             return await planning
     except TimeoutError as error:
-        raise StorageUnavailableError("planning took all the time that was left") from error
+        raise PlanningTimedOutError(round(seconds * 1000)) from error
 
 
 def _left(deadline: Deadline) -> float:

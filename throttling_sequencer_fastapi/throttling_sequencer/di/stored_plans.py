@@ -5,8 +5,9 @@ import svcs
 from api_server.identifiers import uuid7
 from api_server.services.registry import ServiceRegistry
 
+from throttling_sequencer.api.graphql.plan_reading import PlanReading
 from throttling_sequencer.application.planning import Planning, PlanningLimits
-from throttling_sequencer.application.stored_plans import StoredPlans
+from throttling_sequencer.application.stored_plans import StoredPlanEvents, StoredPlans
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.domain.stored_plan import AsyncStoredPlanRepository
@@ -14,6 +15,7 @@ from throttling_sequencer.infrastructure.repositories.in_memory_stored_plan_repo
     InMemoryStoredPlanRepository,
 )
 from throttling_sequencer.infrastructure.repositories.piccolo_stored_plan_repository import PiccoloStoredPlanRepository
+from throttling_sequencer.infrastructure.stored_plan_events import LoggedStoredPlanEvents
 
 log = structlog.get_logger("throttling_sequencer.di")
 
@@ -21,7 +23,10 @@ log = structlog.get_logger("throttling_sequencer.di")
 def register_stored_plans(registry: ServiceRegistry) -> None:
     """Register them over the repository that the settings name; without a database, over that in memory."""
     registry.register_singleton(AsyncStoredPlanRepository, _repository)
+    registry.register_value(StoredPlanEvents, LoggedStoredPlanEvents())
     registry.register_singleton(StoredPlans, _stored_plans)
+    # One for each operation, as everything that is no singleton.
+    registry.register_factory(PlanReading, PlanReading)
 
 
 def _repository(svcs_container: svcs.Container) -> AsyncStoredPlanRepository:
@@ -38,6 +43,7 @@ def _stored_plans(svcs_container: svcs.Container) -> StoredPlans:
         svcs_container.get(Planning),
         svcs_container.get(AsyncStoredPlanRepository),
         svcs_container.get(PlanningLimits),
+        svcs_container.get(StoredPlanEvents),
         deadline_ms=svcs_container.get(SequencerSettings).store_deadline_ms,
         new_id=uuid7,
     )

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
 from plan_cases import stored_plan, unit
 from planning_doubles import configured
-from throttling_sequencer.application.planning import LaneFullError, Planning, PlanningTask
+from throttling_sequencer.application.planning import LaneFullError, Planning, PlanningTask, PlanningTimedOutError
 from throttling_sequencer.application.stored_plans import StoredPlans
 from throttling_sequencer.domain.errors import (
     IdempotencyKeyReusedError,
@@ -51,6 +51,15 @@ class Lane:
         seed = None if task.strategy == "optimal" else task.budget.seed
         plan = ThrottlePlan((5, 0), ScoreParts(1.0, 0.5, 0.25, 0.125), seed=seed, lower_bound=1.0)
         return [UnitPlan(course.unit_index, course.target_index, plan, 3.0, 4.0, 5.0) for course in task.courses]
+
+
+class Ears:
+    """Hears what operators would."""
+
+    heard: ClassVar[list[tuple[str, str]]] = []
+
+    def failed(self, code: str, reason: str) -> None:
+        self.heard.append((code, reason))
 
 
 class Clock:
@@ -130,7 +139,9 @@ def make_plans(lane: Lane, clock: Clock, repository: Repository, deadline_ms: in
     )
     planning = Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits)
     ids = map(UUID, (f"00000000-0000-0000-0000-{number:012}" for number in range(1, 1000)))
-    return StoredPlans(planning, repository, limits, deadline_ms=deadline_ms, new_id=lambda: next(ids), clock=clock)
+    return StoredPlans(
+        planning, repository, limits, Ears(), deadline_ms=deadline_ms, new_id=lambda: next(ids), clock=clock
+    )
 
 
 async def test_what_was_planned_is_kept(plans: StoredPlans, lane: Lane) -> None:
@@ -181,7 +192,7 @@ async def test_the_same_request_by_the_same_key_is_planned_once(plans: StoredPla
 
 async def test_without_a_key_each_request_has_its_own(plans: StoredPlans, repository: Repository) -> None:
     kept = [await plans.store("ann", STATE) for _ in range(2)]
-    assert [one.plan.key for one in kept] == [str(one.plan.plan_id) for one in kept]
+    assert len({one.plan.key for one in kept} | {str(one.plan.plan_id) for one in kept}) == 4
     assert [one.is_replayed for one in kept] == [False, False]
     assert "find_again" not in repository.given_s
 
@@ -227,7 +238,7 @@ async def test_the_same_request_that_came_first_meanwhile_is_answered(
 
     kept = await plans.store("ann", STATE, key="k", while_planning=while_planning)
     assert kept.is_replayed
-    assert kept.plan.plan_id == UUID(int=2)
+    assert kept.plan.plan_id == UUID(int=1)
 
 
 async def test_a_plan_that_is_found_to_be_kept_already_is_no_replay_of_itself(
@@ -290,8 +301,8 @@ async def test_what_planning_refuses_is_not_kept(plans: StoredPlans, lane: Lane)
         await plans.store("ann", STATE, seed=-1)
     with pytest.raises(InvalidValueError, match=r"targets\[1\]"):
         await plans.store("ann", STATE, targets=[0, 9])
-    with pytest.raises(InvalidValueError, match="budget_ms should be below 10000"):
-        await plans.store("ann", STATE, budget_ms=10_000)
+    with pytest.raises(InvalidValueError, match="budget_ms should be at most 7500,"):
+        await plans.store("ann", STATE, budget_ms=7501)
     lane.error = LaneFullError(9.0, 3, 2)
     with pytest.raises(LaneFullError):
         await plans.store("ann", STATE)
@@ -314,9 +325,38 @@ async def test_when_the_time_is_over_nothing_more_is_tried(plans: StoredPlans, r
 async def test_planning_ends_with_the_time(lane: Lane, clock: Clock, repository: Repository) -> None:
     lane.takes_for_ever = True
     async with asyncio.timeout(2):
-        with pytest.raises(StorageUnavailableError, match=f"idempotency key {FIRST_ID}"):
+        with pytest.raises(PlanningTimedOutError):
             await make_plans(lane, clock, repository, deadline_ms=50).store("ann", STATE)
     assert repository.given_s == {}
+
+
+async def test_a_search_that_is_left_to_the_service_leaves_time_to_keep_its_plan(
+    lane: Lane, clock: Clock, repository: Repository
+) -> None:
+    await make_plans(lane, clock, repository, deadline_ms=50).store("ann", STATE)
+    await make_plans(lane, clock, repository, deadline_ms=5000).store("ann", STATE)
+    assert [task.budget.timeout_ms for task in lane.tasks] == [37, 70]
+
+
+async def test_what_breaks_a_rule_is_told_before_the_storage_is_asked(
+    plans: StoredPlans, repository: Repository
+) -> None:
+    for given in ({"seed": -1}, {"targets": [10**4000, 0]}, {"strategy": "magic"}, {"budget_ms": 0}):
+        with pytest.raises(InvalidValueError):
+            await plans.store("ann", STATE, key="k", **given)
+    assert repository.given_s == {}
+
+
+@pytest.mark.parametrize("error", [StorageUnavailableError("away"), OutcomeUnknownError("lost")])
+async def test_operators_are_told_why(
+    plans: StoredPlans, repository: Repository, error: StorageUnavailableError | OutcomeUnknownError
+) -> None:
+    repository.errors = dict.fromkeys(("add", "get", "newest"), error)
+    Ears.heard.clear()
+    for call in (plans.store("ann", STATE), plans.get("ann", FIRST_ID), plans.page("ann", 1)):
+        with pytest.raises(type(error)):
+            await call
+    assert Ears.heard == [(error.code, error.reason)] * 3
 
 
 @pytest.mark.parametrize("key", [None, "k"])
@@ -391,6 +431,8 @@ class TestWhereTheStorageSaysNothing:
         plans = make_plans(lane, clock, silent)
         first = await plans.store("ann", STATE, key="k")
         lane.error = LaneFullError(1.0, 5, 1)
+        assert isinstance(silent, SilentRepository)
+        silent.is_silent_once = True
         assert (await plans.store("ann", STATE, key="k")).plan.plan_id == first.plan.plan_id
 
     @pytest.mark.parametrize("error", [None, StorageUnavailableError("away"), OutcomeUnknownError("lost")])
@@ -405,11 +447,15 @@ class TestWhereTheStorageSaysNothing:
 
 
 class SilentRepository(Repository):
-    """A repository that finds nothing in a moment."""
+    """A repository that finds nothing in a moment, or not the first time."""
+
+    is_silent_once = False
+    was_asked = False
 
     async def find_again(self, owner_id: str, key: str, *, within_s: float) -> StoredPlan | None:
-        if within_s < 1:
-            self.given_s["find_again"] = within_s
+        self.given_s["find_again"] = within_s
+        was_asked, self.was_asked = self.was_asked and self.is_silent_once, self.is_silent_once
+        if not was_asked:
             raise StorageUnavailableError("no answer in time")
         return await super().find_again(owner_id, key, within_s=within_s)
 

@@ -38,8 +38,8 @@ _PROBLEMS = {
     415: "The body is of another type than `application/json`",
     422: "A field breaks a rule, or the `Idempotency-Key` is that of another request",
     503: "It cannot be answered just now; `Retry-After` says when to try again. After a POST, the code "
-    "`OUTCOME_UNKNOWN` says that the plan may have been kept, any other that it is not",
-    504: "Planning did not keep to its time; nothing is kept",
+    "`OUTCOME_UNKNOWN` says that the plan may have been kept, any other that this request kept none",
+    504: "Planning did not keep to its time; this request kept no plan",
 }
 
 
@@ -135,5 +135,5 @@ def _refuses(*methods: str) -> Callable[[], Awaitable[None]]:
 router.add_api_route("", list_plans, methods=["HEAD"], include_in_schema=False)
 router.add_api_route("/{id}", read_plan, methods=["HEAD"], include_in_schema=False)
 for _path, _allowed in {"": ("GET", "HEAD", "POST"), "/{id}": ("GET", "HEAD")}.items():
-    _others = sorted({"DELETE", "OPTIONS", "PATCH", "POST", "PUT"} - {*_allowed})
+    _others = sorted({"DELETE", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"} - {*_allowed})
     router.add_api_route(_path, _refuses(*_allowed), methods=_others, include_in_schema=False)

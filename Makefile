@@ -36,7 +36,7 @@ bench: setup .venv/bench  ## measure, and write bench/results
 	@$(PY) -m bench
 
 lab: setup  ## run the service over two databases and HAProxy, to try failovers on; api-server-cli lab --help says how
-	@$(CLI) lab up --service --haproxy
+	@$(CLI) lab up --service --haproxy --route haproxy
 
 lab-down:  ## stop what `make lab` started
 	@$(CLI) lab down

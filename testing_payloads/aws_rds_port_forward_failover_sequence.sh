@@ -58,6 +58,11 @@ check_number() {
     refuse "$1 should be a whole number from $3 to $4"
 }
 
+check_interval() {
+    local pattern='^0*(0\.[1-9][0-9]*|([1-9]|[1-5][0-9])(\.[0-9]+)?|60(\.0+)?)$'
+    [[ $1 =~ $pattern ]] || refuse "--interval should be a number from 0.1 to 60"
+}
+
 check_name() {
     [ -n "$2" ] || refuse "$1 is missing"
     # What is no name could be read as an option, or as more than one parameter of the tunnel.
@@ -181,13 +186,17 @@ why() {
     esac
 }
 
-# Asks AWS about the cluster, and shows who writes and who reads when that is news.
+# Asks AWS about the cluster, and shows who writes and who reads when that is news. If it fails, `unseen` tells why.
 look() {
     local first second third fourth seen
     local members='DBClusterMembers[].[DBInstanceIdentifier,IsClusterWriter]'
     local query="DBClusters[0].[[[Status,Endpoint,ReaderEndpoint,Port]],$members][]"
-    call rds describe-db-clusters --db-cluster-identifier "$cluster" --output text --query "$query" || return
+    call rds describe-db-clusters --db-cluster-identifier "$cluster" --output text --query "$query" || {
+        unseen=$(why "$folder/error")
+        return 1
+    }
     [ -z "$dry_run" ] || return 0
+    unseen=''
     status='' writer='' readers=''
     while IFS=$'\t' read -r first second third fourth; do
         case $second in
@@ -267,6 +276,14 @@ ask() {
     case $answer in f*) found=writer ;; t*) found=reader ;; esac
 }
 
+found_instead() {
+    if [ -n "$found" ]; then
+        echo "it leads to the $found $address"
+    else
+        why "$folder/error"
+    fi
+}
+
 # Waits until a tunnel leads to who has its role. A tunnel that leads elsewhere may keep an address that the endpoint's
 # name had when it was opened, so it is opened again.
 wait_for_role() {
@@ -280,7 +297,7 @@ wait_for_role() {
             misses=$((misses + 1))
         fi
         [ "$SECONDS" -lt "$deadline" ] ||
-            fail "127.0.0.1:${ports[$role]} led to no ${roles[$role]} within $timeout s: $(why "$folder/error")"
+            fail "127.0.0.1:${ports[$role]} led to no ${roles[$role]} within $timeout s: $(found_instead)"
         if [ "$misses" -ge 3 ]; then
             misses=0
             open_tunnel "$role" || :
@@ -303,7 +320,7 @@ wait_until_available() {
     local deadline=$((SECONDS + timeout))
     until look && [ "$status" = available ] && [ -n "$writer" ] && [ -n "$readers" ]; do
         [ "$SECONDS" -lt "$deadline" ] ||
-            fail "the cluster was not available, with a writer and a reader, within $timeout s: $(why "$folder/error")"
+            fail "the cluster was not available, with a writer and a reader, within $timeout s: ${unseen:-$shown}"
         pause "$interval"
     done
 }
@@ -322,7 +339,7 @@ fail_over() {
         ${target:+--target-db-instance-identifier "$target"} || fail "no failover: $(why "$folder/error")"
     until has_moved "$before"; do
         [ "$SECONDS" -lt "$deadline" ] ||
-            fail "the writer did not move${target:+ to $target} within $timeout s: $(why "$folder/error")"
+            fail "the writer did not move${target:+ to $target} within $timeout s: ${unseen:-$shown}"
         keep_tunnel 0
         keep_tunnel 1
         pause "$interval"
@@ -333,14 +350,20 @@ fail_over() {
 }
 
 follow_for_ever() {
-    local before=$writer
+    local before=$writer told=''
     say "the tunnels stay open until Ctrl-C"
     while :; do
         pause "$interval"
         keep_tunnel 0
         keep_tunnel 1
         # Once the answer may stay away; whether a tunnel works does not hang on it.
-        look || continue
+        if ! look; then
+            [ -n "$told" ] || say "AWS does not tell who writes, so the tunnels may not follow: $unseen"
+            told=1
+            continue
+        fi
+        [ -z "$told" ] || say "AWS tells who writes again"
+        told=''
         [ -n "$writer" ] && [ "$writer" != "$before" ] || continue
         before=$writer
         asked=$SECONDS
@@ -354,7 +377,7 @@ check() {
     command -v aws >/dev/null || fail "there is no aws: install the AWS CLI"
     command -v session-manager-plugin >/dev/null ||
         fail "there is no session-manager-plugin, which the AWS CLI needs for tunnels: install it"
-    look || fail "the cluster $cluster is not known: $(why "$folder/error")"
+    look || fail "the cluster $cluster is not known: $unseen"
     [ -n "$writer" ] && [ -n "$readers" ] ||
         fail "the cluster $cluster has no writer and reader, and cannot fail over: check --cluster"
     if [ -n "$target" ]; then
@@ -411,7 +434,7 @@ name=${0##*/} document=AWS-StartPortForwardingSessionToRemoteHost
 cluster=${AURORA_CLUSTER-} bastion=${AURORA_BASTION-} region='' profile='' user=${AURORA_USER-} target='' failovers=1
 database=${AURORA_DATABASE:-throttling_sequencer} timeout=180 interval=1 keep_open='' dry_run=''
 roles=(writer reader) ports=("${AURORA_WRITER_PORT:-15432}" "${AURORA_READER_PORT:-15433}") tunnels=('' '') hosts=('' '')
-groups=' ' folder='' shown='' status='' writer='' readers='' asked=0 took=0
+groups=' ' folder='' shown='' unseen='' status='' writer='' readers='' asked=0 took=0
 while [ $# -gt 0 ]; do
     case $1 in
         --help) usage && exit ;;
@@ -447,10 +470,9 @@ check_number --writer-port "${ports[0]}" 1 65535
 check_number --reader-port "${ports[1]}" 1 65535
 check_number --failovers "$failovers" 0 100
 check_number --timeout "$timeout" 1 3600
-case $interval in
-    [1-9] | [1-5][0-9] | 60 | 0.[1-9] | [1-9].[0-9]) ;;
-    *) refuse "--interval should be a number from 0.1 to 60" ;;
-esac
+check_interval "$interval"
+# Without its base, a number that begins with 0 would be read as an octal one.
+ports=("$((10#${ports[0]}))" "$((10#${ports[1]}))") failovers=$((10#$failovers)) timeout=$((10#$timeout))
 [ "${ports[0]}" != "${ports[1]}" ] || refuse "--writer-port and --reader-port should differ"
 [ -z "$target" ] || [ "$failovers" -eq 1 ] || refuse "--target-instance is for one failover"
 

@@ -12,7 +12,7 @@ both and starts them again. After each step it waits until the databases themsel
 takes writes.
 
   --target TARGET    lab: what \`api-server-cli lab up\` started (default); compose: what docker compose started
-  --folder FOLDER    where the lab is (default: .data/lab)
+  --folder FOLDER    where the lab is (default: .data/lab of this repository)
   --file FILE        the compose file (default: deploy/compose.multi-db.yml)
   --cycle N          how often, 1 to 1000 (default: 1)
   --order ORDER      who is started first after both were down: the first writer or the second node (default: by turns)
@@ -20,8 +20,8 @@ takes writes.
   --help             print this
 
 API_SERVER_CLI names the program that drives the lab (default: the one of .venv, else that on the PATH). Whatever
-happens, the nodes are started again before it ends. Exits with 1 if a state does not come about, and with 2 if it is
-called in another way.
+happens, before it ends it starts the nodes again, and tells of each with which it does not succeed. Exits with 1 if a
+state does not come about, and with 2 if it is called in another way.
 EOF
 }
 
@@ -51,6 +51,16 @@ lab_ready() { lab ready "$1"; }
 lab_rejoin() { lab rejoin "$1"; }
 lab_kill() { lab kill "$1"; }
 lab_start() { lab start "$1"; }
+lab_finish() { lab promote; }
+
+# Who runs and is a part of the cluster is left alone: a rejoin would begin by killing it.
+lab_revive() {
+    case $(lab status | awk -v node="$1" '$1 == "node" && $2 == node { print $3, (/, fenced/ ? "fenced" : "") }') in
+        primary* | standby*) ;;
+        *fenced) lab rejoin "$1" ;;
+        *) lab start "$1" ;;
+    esac
+}
 
 lab_follows() {
     lab status | awk -v node="$1" '
@@ -92,6 +102,7 @@ compose_ready() { in_haproxy "$1" ready; }
 compose_rejoin() { compose_start "$1"; }
 compose_kill() { compose kill "$1"; }
 compose_start() { compose up --detach --no-deps --no-recreate "$1"; }
+compose_revive() { compose_start "$1"; }
 
 compose_writer() {
     for candidate in $(compose_nodes); do
@@ -105,18 +116,33 @@ compose_writer() {
 
 compose_follows() {
     followed=$(compose_writer) || return 1
-    following="SELECT count(*) FROM pg_stat_replication WHERE application_name = '$1' AND state = 'streaming'"
+    # Who is not waited for lacks what is acknowledged, and may not take over.
+    following="SELECT count(*) FROM pg_stat_replication WHERE application_name = '$1' AND state = 'streaming' AND sync_state IN ('sync', 'quorum')"
     [ "$(ask "$followed" "$following" 2>/dev/null)" = 1 ]
 }
 
 # Before there is a new primary the old one is dead, and can only come back as a standby.
 compose_promote() {
-    compose kill "$1"
-    compose exec -T "$2" sh -c "echo $2 >/fence/writer.new && mv /fence/writer.new /fence/writer"
-    # Its only standby is gone.
-    ask "$2" "ALTER SYSTEM SET synchronous_standby_names = ''"
-    ask "$2" 'SELECT pg_reload_conf()'
-    ask "$2" 'SELECT pg_promote(true, 60)'
+    compose kill "$1" &&
+        compose exec -T "$2" sh -c "echo $2 >/fence/writer.new && mv /fence/writer.new /fence/writer" &&
+        compose_lead "$2"
+}
+
+# Its only standby is gone.
+compose_lead() {
+    ask "$1" "ALTER SYSTEM SET synchronous_standby_names = ''" &&
+        ask "$1" 'SELECT pg_reload_conf()' &&
+        ask "$1" 'SELECT pg_promote(true, 60)'
+}
+
+# Who is named and was not promoted is waited for by the other one.
+compose_finish() {
+    for named in $(compose_nodes); do
+        if [ "$(compose exec -T "$named" cat /fence/writer)" = "$named" ]; then
+            [ "$(ask "$named" 'SELECT pg_is_in_recovery()')" != t ] || compose_lead "$named"
+            return
+        fi
+    done
 }
 
 # What both do.
@@ -150,6 +176,7 @@ wait_until() {
 
 # Drains who takes writes, and has the other one take over.
 hand_over() {
+    does follows "$2" || fail "$2 does not follow $1, and may lack what was acknowledged"
     step "drain $1" does drain "$1"
     step "promote $2" does promote "$1" "$2"
     wait_until "$2 takes writes" is_writer "$2"
@@ -172,13 +199,31 @@ fall_and_rise() {
 
 mend() {
     [ -z "$is_done" ] || return 0
+    trap '' INT TERM HUP
     echo "multi_db_flip.sh: bringing the nodes up again" >&2
-    for node in $nodes; do
-        does start "$node" >/dev/null 2>&1 || does rejoin "$node" >/dev/null 2>&1 || true
+    # The second time a node that had to wait for the other one follows it.
+    for attempt in first last; do
+        for node in $nodes; do
+            try "$attempt" "start $node" does revive "$node"
+        done
+        does writer >/dev/null || try "$attempt" "finish a promotion" does finish
     done
-    for node in $nodes; do
-        does ready "$node" >/dev/null 2>&1 || true
+    seconds=0
+    until does writer >/dev/null || [ "$seconds" = 15 ]; do
+        seconds=$((seconds + 1))
+        sleep 1
     done
+    does writer >/dev/null || echo "multi_db_flip.sh: nobody takes writes" >&2
+    for node in $nodes; do
+        try last "ready $node" does ready "$node"
+    done
+}
+
+# Tells what does not succeed the last time.
+try() {
+    attempt=$1 what=$2
+    shift 2
+    complaint=$("$@" 2>&1) || [ "$attempt" = first ] || echo "multi_db_flip.sh: $what failed: $complaint" >&2
 }
 
 is_number() {
@@ -187,7 +232,7 @@ is_number() {
 }
 
 here=$(cd -- "$(dirname -- "$0")/.." && pwd)
-target=lab folder=.data/lab file=$here/deploy/compose.multi-db.yml cycles=1 order='' timeout=60
+target=lab folder=$here/.data/lab file=$here/deploy/compose.multi-db.yml cycles=1 order='' timeout=60
 while [ $# -gt 0 ]; do
     case $1 in
         --help) usage && exit ;;
@@ -218,7 +263,13 @@ if [ "$target" = compose ]; then
     [ -r "$file" ] || refuse "$file cannot be read"
 fi
 
-first=$(does writer) || fail "no node of the $target takes writes: is it up?"
+if [ "$target" = lab ]; then
+    command -v "$cli" >/dev/null || fail "there is no $cli here: run make setup, or set API_SERVER_CLI"
+    # Its own reason, where it has one.
+    first=$(lab writer) || exit 1
+else
+    first=$(does writer) || fail "no node of the $target takes writes: is it up?"
+fi
 nodes=$(does nodes)
 second=''
 for node in $nodes; do [ "$node" = "$first" ] || second=$node; done
@@ -226,6 +277,7 @@ is_done=''
 trap mend EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+trap 'exit 129' HUP
 echo "$first takes writes"
 cycle=0
 while [ "$cycle" -lt "$cycles" ]; do

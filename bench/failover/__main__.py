@@ -1,8 +1,10 @@
 """`python -m bench.failover report | demo`: failovers of the sequencer, for a file or for an audience."""
 
+import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,7 +22,7 @@ def report(
 ) -> None:
     """Have every scenario happen; write bench/results/failover.json, docs/failover.md and docs/failover.png.
 
-    The exit status is 1 where a scenario did not end as it should.
+    The exit status is 1 where a target is missed or a scenario did not end as it should.
     """
     from bench.failover import report as reporting  # noqa: PLC0415 - it draws, which only `make bench` installs
 
@@ -41,7 +43,18 @@ def demo(
     raise typer.Exit(perform_demo(record, seed))
 
 
+def _leave(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature of a handler
+    """End by an exception, as Ctrl-C does, so that what runs is ended; once, as an end that is ended leaves it."""
+    for other in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    if number == signal.SIGINT:
+        raise KeyboardInterrupt
+    raise SystemExit(128 + number)
+
+
 if __name__ == "__main__":
+    for leaving in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(leaving, _leave)
     try:
         app()
     except KeyboardInterrupt:

@@ -44,7 +44,11 @@ _LOGGED_AFTER_MS = 5_000
 
 # Longer than the service may take, so that only a hang is one.
 _CLIENT_TIMEOUT_S = 15.0
+_BYSTANDER_TIMEOUT_S = 5.0
 _INTERVAL_S = 0.1
+
+# What a service that cannot store may answer, each with a time to ask again.
+STORAGE_ERRORS = frozenset({"STORAGE_UNAVAILABLE", "OUTCOME_UNKNOWN"})
 
 
 def environment_of(lab: Lab, route: Route, app: str = SEQUENCER) -> dict[str, str]:
@@ -69,6 +73,7 @@ class Product:
     """A sequencer that runs, as the checker sees it."""
 
     deadline_s = 10.0
+    given_back = frozenset({"advisory locks", "used slots"})
 
     def __init__(self, service: ServiceProcess, url: str) -> None:
         self.service, self.url = service, url
@@ -90,7 +95,8 @@ class Product:
 
     def rows(self, address: PostgresAddress) -> Iterable[Row]:
         with psycopg.connect(address.url, connect_timeout=5) as connection:
-            kept = connection.execute("SELECT key, id::text FROM throttling_sequencer.plan").fetchall()
+            query = "SELECT key, id::text FROM throttling_sequencer.plan WHERE NOT starts_with(key, 'warm-up-')"
+            kept = connection.execute(query).fetchall()
         return [Row(key, plan_id) for key, plan_id in kept]
 
     def residue(self, address: PostgresAddress) -> Mapping[str, int]:
@@ -103,7 +109,6 @@ class Product:
             "advisory locks": found[0],
             # The pool makes its connections when it needs them, up to its size.
             "descriptors": self._process.num_fds() - held["idle slots"] - held["used slots"],
-            "threads": self._process.num_threads(),
             "tasks": held["tasks"],
             "used slots": held["used slots"],
         }
@@ -114,6 +119,9 @@ class Product:
             yield f"the service ended with {self.service.process.returncode}"
         if "Traceback" in self.service.log:
             yield "the service's log holds a traceback"
+        failed = {request.status for request in run.ledger.requests if request.face == "rest" and request.code}
+        if wrong := failed - {httpx2.codes.SERVICE_UNAVAILABLE}:
+            yield f"REST answered by {sorted(map(str, wrong))} instead of 503"
         if _is_logged(run):
             yield from self._missing_in_the_request_log(run, address)
 
@@ -152,7 +160,9 @@ class Product:
             async with connect(f"{self.url.replace('http', 'ws', 1)}/graphql", subprotocols=[protocol]) as socket:
                 await socket.send(json.dumps({"type": "connection_init"}))
                 subscribe = {"query": _GOALS, "variables": {"state": _STATE}}
-                async for text in socket:
+                while True:
+                    async with asyncio.timeout(_BYSTANDER_TIMEOUT_S):
+                        text = await socket.recv()
                     match json.loads(text):
                         case {"type": "connection_ack" | "complete"}:
                             await socket.send(json.dumps({"id": "1", "type": "subscribe", "payload": subscribe}))
@@ -164,16 +174,12 @@ class Product:
                             raise NoAnswerError(json.dumps(other)[:100])
         except WebSocketException as error:
             raise NoAnswerError(type(error).__name__) from error
-        raise NoAnswerError("the socket was closed")
 
 
 def _is_logged(run: Run) -> bool:
-    """Tell whether the request log has to be whole: it is an observation, and need not outlast every outage.
-
-    Where no standby could be reached, what it repeats is no more than the primary's.
-    """
+    """Tell whether the request log has to be whole: it is an observation, and need not outlast every outage."""
     is_short = all(window < _LOGGED_AFTER_MS for window in run.verdict.windows_ms)
-    return is_short and run.scenario.synchronous and run.scenario.failure_mode != "F3"
+    return is_short and run.scenario.synchronous and not run.scenario.expected.loses
 
 
 def _logged(address: PostgresAddress, operation: str) -> int:
@@ -210,16 +216,16 @@ class _Faces:
         answer = await self._post(PLANS, _BODY, {"Idempotency-Key": f'"{key}"'})
         if answer.status_code == httpx2.codes.CREATED:
             return Reply("acknowledged", answer.status_code, None, answer.json()["id"])
-        return _failed(answer.status_code, _json(answer).get("code"))
+        return _failed(answer.status_code, _json(answer).get("code"), answer.headers.get("Retry-After"))
 
     async def graphql(self, key: str) -> Reply:
         answer = await self._post("/graphql", {"query": self._query, "variables": {"state": _STATE, "key": key}})
         match _json(answer):
             case {"data": {"storePlan": {"id": str(plan_id)}}}:
                 return Reply("acknowledged", answer.status_code, None, plan_id)
-            case {"errors": [{"extensions": {"code": str(code)}}, *_]}:
-                return _failed(answer.status_code, code)
-        return _failed(answer.status_code, None)
+            case {"errors": [{"extensions": {"code": str(code), **more}}, *_]}:
+                return _failed(answer.status_code, code, more.get("retryAfter"))
+        return _failed(answer.status_code, None, None)
 
     async def stateless(self) -> AsyncGenerator[None]:
         while True:
@@ -247,11 +253,12 @@ class _Faces:
             raise NoAnswerError(type(error).__name__) from error
 
 
-def _failed(status: int, code: str | None) -> Reply:
+def _failed(status: int, code: str | None, retry_after_s: object) -> Reply:
     """Judge an answer that is no plan: definite where the service says that nothing was kept."""
     known = {"STORAGE_UNAVAILABLE", "LANE_FULL", "LANE_BROKEN", "DEADLINE_EXCEEDED"}
     is_definite = code in known or (code != "OUTCOME_UNKNOWN" and 400 <= status < 500)  # noqa: PLR2004 - HTTP's classes
-    return Reply("refused" if is_definite else "unknown", status, code or f"HTTP {status}")
+    again_s = None if retry_after_s is None else float(str(retry_after_s))
+    return Reply("refused" if is_definite else "unknown", status, code or f"HTTP {status}", retry_after_s=again_s)
 
 
 def _json(answer: httpx2.Response) -> dict[str, Any]:
@@ -276,5 +283,7 @@ def running_product(lab: Lab, route: Route, folder: Path, app: str = SEQUENCER) 
         product = Product(service, url)
         product.warm_up()
         yield product
+        if (status := service.stop()) != 0:
+            raise RuntimeError(f"the service ended with {status}:\n{service.log[-2000:]}")
     finally:
         service.stop()

@@ -7,16 +7,23 @@ import time
 from dataclasses import dataclass
 
 import psycopg
+from api_server.local.lab import Promotion
 from api_server.testing.failover import Expectation, Scenario, Stage
 
-from bench.failover.product import DO_NOTHING, SEQUENCER
+from bench.failover.product import DO_NOTHING, SEQUENCER, STORAGE_ERRORS
 
 # For a machine that does much else; the report has what is asked for.
 _DIRECT_MS, _PROXY_MS = 2_000, 3_000
 _SAFE = Expectation(first_ack_ms=_DIRECT_MS)
 _BEHIND_A_PROXY = Expectation(first_ack_ms=_PROXY_MS)
-_LOSES = Expectation(loses=True, client_errors=True)
-_LONG = Expectation(client_errors=True)
+_LOSES = Expectation(loses=True, client_errors=STORAGE_ERRORS)
+# By how much writers may wait longer than what keeps them waiting lasts.
+_AFTERWARDS_S = 1.5
+
+
+def _over_after(outage_s: float, client_errors: frozenset[str] = frozenset()) -> Expectation:
+    """Expect acknowledgements again soon after an outage of at most so many seconds."""
+    return Expectation(client_errors=client_errors, longest_window_ms=(outage_s + _AFTERWARDS_S) * 1000)
 
 
 def _kill_and_promote(stage: Stage) -> None:
@@ -122,16 +129,44 @@ def _two_primaries(stage: Stage) -> None:
     stage.recover()
     stage.note(f"thaw {old}: two primaries")
     stage.lab.thaw(old)
-    stage.wait(3.0)
+    stage.wait(0.5, 1.0)
+    # Whoever now looks for a node that takes writes finds the old primary only, which says that it is one.
+    stage.disturb(f"{promotion.node} cannot be reached, {old} can")
+    stage.lab.set_link(f"clients-{promotion.node}", "reset")
+    stage.wait(1.0)
+    stage.note(f"{promotion.node} can be reached again")
+    stage.lab.heal(f"clients-{promotion.node}")
     stage.recover()
+    _complain_of_strays(stage, old, promotion)
+    stage.lab.kill(old)
+    _rejoin(stage, old)
+
+
+def _demote_under_the_pool(stage: Stage) -> None:
+    """Have the primary take no more writes, and end none of its sessions."""
+    stage.wait(0.3, 1.0)
+    old = stage.writer
+    stage.disturb(f"{old} takes no more writes")
+    with psycopg.connect(stage.lab.address(old).url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        connection.execute("SELECT pg_reload_conf()")
+    stage.wait(0.3, 0.8)
+    promotion = stage.promote(fence=False)
+    stage.recover()
+    stage.wait(2.0)
+    stage.recover()
+    _complain_of_strays(stage, old, promotion)
+    stage.lab.kill(old)
+    _rejoin(stage, old)
+
+
+def _complain_of_strays(stage: Stage, old: str, promotion: Promotion) -> None:
     requests = stage.traffic.ledger.requests
     late = {request.key for request in requests} - {
         request.key for request in requests if request.sent_at < promotion.accepts_writes_at
     }
     if strayed := [row.key for row in stage.rows(old) if row.key in late]:
         stage.complain(f"{len(strayed)} writes went to the old primary after the promotion")
-    stage.lab.kill(old)
-    _rejoin(stage, old)
 
 
 def _black_hole_and_promote(stage: Stage) -> None:
@@ -214,6 +249,8 @@ def _swallow_answers(stage: Stage) -> None:
         stage.disturb("the answer to a COMMIT is lost")
         stage.lab.set_link(f"clients-{node}", "swallow-commit-reply")
         stage.recover()
+        if (mode := stage.lab.status().links[f"clients-{node}"]) != "pass":
+            stage.complain(f"no answer to a COMMIT was lost: the link is still set to {mode}")
     stage.lab.heal(f"clients-{node}")
 
 
@@ -374,6 +411,7 @@ SCENARIOS = {
             says="the primary stops for three seconds and goes on",
             steps=_freeze_and_thaw,
             failovers=0,
+            expected=_over_after(4.0),
         ),
         SequencerScenario(
             name="freeze-the-standby",
@@ -381,6 +419,7 @@ SCENARIOS = {
             says="the standby stops for two seconds and goes on",
             steps=_freeze_the_standby,
             failovers=0,
+            expected=_over_after(3.0),
         ),
         SequencerScenario(
             name="two-primaries",
@@ -389,6 +428,14 @@ SCENARIOS = {
             steps=_two_primaries,
             failovers=1,
             expected=_SAFE,
+        ),
+        SequencerScenario(
+            name="demoted-under-the-pool",
+            failure_mode="F7",
+            says="the primary takes no more writes and keeps its sessions; its standby is promoted",
+            steps=_demote_under_the_pool,
+            failovers=1,
+            expected=Expectation(first_ack_ms=_DIRECT_MS, finds_read_only=True),
         ),
         SequencerScenario(
             name="black-hole",
@@ -404,6 +451,7 @@ SCENARIOS = {
             says="the primary is stopped (fast, immediate) and started again",
             steps=_stop_and_start,
             failovers=0,
+            expected=_over_after(2.5),
         ),
         SequencerScenario(
             name="stop-smartly",
@@ -411,6 +459,7 @@ SCENARIOS = {
             says="the primary lets nobody in for a second, stops, and is started again",
             steps=_stop_smartly,
             failovers=0,
+            expected=_over_after(2.5),
         ),
         SequencerScenario(
             name="switch-over",
@@ -426,6 +475,7 @@ SCENARIOS = {
             says="five times the answer to a COMMIT is lost",
             steps=_swallow_answers,
             failovers=0,
+            expected=_over_after(0.0),
         ),
         SequencerScenario(
             name="terminated-sessions",
@@ -433,6 +483,7 @@ SCENARIOS = {
             says="five times every session is terminated",
             steps=_terminate_backends,
             failovers=0,
+            expected=_over_after(0.0),
         ),
         SequencerScenario(
             name="resets",
@@ -440,6 +491,7 @@ SCENARIOS = {
             says="three times every connection is reset, and new ones are refused for a while",
             steps=_reset,
             failovers=0,
+            expected=_over_after(1.5),
         ),
         SequencerScenario(
             name="drain-and-maint",
@@ -448,6 +500,7 @@ SCENARIOS = {
             steps=_drain_and_maint,
             failovers=0,
             route="haproxy",
+            expected=_over_after(3.0),
         ),
         SequencerScenario(
             name="both-down",
@@ -456,7 +509,7 @@ SCENARIOS = {
             steps=_both_down,
             failovers=0,
             route="haproxy",
-            expected=_LONG,
+            expected=_over_after(10.0, STORAGE_ERRORS),
         ),
         SequencerScenario(
             name="kill-haproxy",
@@ -465,6 +518,7 @@ SCENARIOS = {
             steps=_kill_haproxy,
             failovers=0,
             route="haproxy",
+            expected=_over_after(2.5),
         ),
         SequencerScenario(
             name="pause",
@@ -473,6 +527,7 @@ SCENARIOS = {
             steps=_pause,
             failovers=0,
             route="pgbouncer",
+            expected=_over_after(5.0),
         ),
         SequencerScenario(
             name="pgbouncer",
@@ -481,6 +536,7 @@ SCENARIOS = {
             steps=_disturb_pgbouncer,
             failovers=0,
             route="pgbouncer",
+            expected=_over_after(1.5),
         ),
         SequencerScenario(
             name="flapping",
@@ -497,7 +553,7 @@ SCENARIOS = {
             says="the database is away for longer than the deadline",
             steps=_long_outage,
             failovers=0,
-            expected=_LONG,
+            expected=_over_after(13.0, STORAGE_ERRORS),
         ),
         SequencerScenario(
             name="long-freeze",
@@ -505,7 +561,7 @@ SCENARIOS = {
             says="the database hangs for longer than the deadline",
             steps=_long_freeze,
             failovers=0,
-            expected=_LONG,
+            expected=_over_after(12.0, STORAGE_ERRORS),
         ),
     )
 }

@@ -14,7 +14,9 @@ export PGPASSWORD="$PASSWORD" PGCONNECT_TIMEOUT=5
 port=${PORT:-5432} peer_host=${PEER_HOST:-$PEER} peer_port=${PEER_PORT:-5432} fence=${FENCE:-/fence}
 
 if [ "$(id -u)" = 0 ] && command -v gosu >/dev/null; then
+    # Beside the data lies what becomes it, so its folder has to be the server's too.
     mkdir -p "$PGDATA"
+    chown postgres:postgres "$(dirname "$PGDATA")"
     chown -R postgres:postgres "$PGDATA" "$fence"
     exec gosu postgres /bin/sh "$0"
 fi
@@ -27,9 +29,17 @@ writer() {
     cat "$fence/writer" 2>/dev/null || true
 }
 
-ask_peer() {
+ask() {
     psql --no-psqlrc --quiet --tuples-only --no-align \
-        --host "$peer_host" --port "$peer_port" --username postgres --dbname postgres --command "$1" 2>/dev/null
+        --host "$1" --port "$2" --username postgres --dbname postgres --command "$3" 2>/dev/null
+}
+
+ask_peer() {
+    ask "$peer_host" "$peer_port" "$1"
+}
+
+ask_self() {
+    ask 127.0.0.1 "$port" "$1"
 }
 
 # The role by which HAProxy asks who is the primary needs no password, and may do nothing but ask.
@@ -99,6 +109,18 @@ be_waited_for() {
     say "is waited for by $PEER"
 }
 
+# Named, and then not promoted: whoever was about to do it died. The peer waits for this node, which has nobody to follow.
+be_promoted() {
+    until role=$(ask_self 'SELECT pg_is_in_recovery()') && [ -n "$role" ]; do
+        sleep 0.2
+    done
+    [ "$role" = t ] && [ "$(ask_peer 'SELECT pg_is_in_recovery()')" != f ] || return 0
+    ask_self "ALTER SYSTEM SET synchronous_standby_names = ''"
+    ask_self "SELECT pg_reload_conf()"
+    ask_self "SELECT pg_promote(true, 60)"
+    say "is promoted: it was named and still a standby"
+}
+
 if [ -z "$(writer)" ] && [ "$NODE" = "$FIRST" ]; then
     [ -f "$PGDATA/PG_VERSION" ] || make_data
     echo "$NODE" >"$fence/writer.new"
@@ -113,6 +135,8 @@ if [ "$(writer)" != "$NODE" ] && ! [ -f "$PGDATA/standby.signal" ]; then
 fi
 if [ "$(writer)" != "$NODE" ]; then
     be_waited_for >&2 &
+elif [ -f "$PGDATA/standby.signal" ]; then
+    be_promoted >&2 &
 fi
 say "starts; the writer is $(writer)"
 exec postgres -D "$PGDATA" -c "listen_addresses=${LISTEN:-*}" -c "port=$port" \

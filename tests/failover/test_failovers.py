@@ -9,7 +9,7 @@ from bench.failover.scenarios import SCENARIOS, SequencerScenario
 
 FAST = ("kill", "cut-then-kill", "cut-then-kill-do-nothing", "freeze")
 # Longer than half a minute, or nearly the same as another: in the report.
-LEFT_OUT = ("both-down", "flapping", "freeze-the-standby", "kill-in-turns", "long-freeze", "resets", "stop-smartly")
+LEFT_OUT = ("both-down", "flapping", "freeze-the-standby", "kill-in-turns", "resets", "stop-smartly")
 
 
 def cases(names: "tuple[str, ...] | list[str]", *marks: pytest.MarkDecorator) -> list[object]:

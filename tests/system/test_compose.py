@@ -243,6 +243,40 @@ def nodes(tmp_path: Path, unused_tcp_port_factory: Callable[[], int]) -> Iterato
         yield both
 
 
+def test_beside_the_data_the_server_may_write_too(tmp_path: Path) -> None:
+    """The container's root makes the folders of an image that has only the one above them."""
+    programs, data = tmp_path / "bin", tmp_path / "volume" / "18" / "docker"
+    programs.mkdir()
+    data.parents[1].mkdir()
+    for name, does in {"id": "echo 0", "chown": f'echo "$@" >>"{tmp_path}/given"', "gosu": "exit 42"}.items():
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    words = dict.fromkeys(("NODE", "PEER", "FIRST", "PASSWORD", "DATABASE"), "x")
+    environment = {**words, "PGDATA": str(data), "FENCE": str(tmp_path), "PATH": f"{programs}:/usr/bin:/bin"}
+    done = subprocess.run(["/bin/sh", NODE_SCRIPT], env=environment, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (42, b"")
+    given = (tmp_path / "given").read_text().split()
+    assert {str(data.parent), str(data), str(tmp_path)} <= {*given}
+    assert data.is_dir()
+
+
+@pytest.mark.slow
+def test_who_is_named_and_was_not_promoted_becomes_the_primary(nodes: tuple[Node, Node], tmp_path: Path) -> None:
+    db1, db2 = nodes
+    wait_until(db1.is_followed, 30, "db2 follows")
+    db1.ask("CREATE TABLE kept (number int)")
+    db1.kill()
+    (tmp_path / "fence" / "writer").write_text("db2\n")
+    db2.kill()
+    db1.start()
+    db2.start()
+    wait_until(lambda: db2.is_primary, 30, "db2 is the primary")
+    wait_until(db2.is_followed, 30, "db1 follows")
+    assert not db1.is_primary
+    db2.ask("INSERT INTO kept VALUES (1)")
+    assert db2.ask("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)") == "00000002"
+
+
 @pytest.mark.slow
 def test_the_nodes_are_one_cluster_whatever_comes_and_haproxy_knows_the_writer(
     nodes: tuple[Node, Node], tmp_path: Path, unused_tcp_port_factory: Callable[[], int]

@@ -48,9 +48,11 @@ def asked(node, query):
         done(str(len([other for other in state["running"] if other != node and other in query])))
     if query.startswith("SELECT pg_promote"):
         assert state["fence"] == node, "the node was promoted before it was named"
-        assert len(state["running"]) == 1, "there would be two primaries"
+        assert state["primary"] not in state["running"] or state["primary"] != state["fence"], "there would be two"
         state["primary"] = node
         done("t")
+    if query == "SELECT pg_is_in_recovery()":
+        done("f" if state["primary"] == node else "t")
     if query.startswith("ALTER SYSTEM SET synchronous_standby_names") or query == "SELECT pg_reload_conf()":
         done()
     raise SystemExit(f"what is {query!r}?")
@@ -72,7 +74,13 @@ match words:
         _, _, server, _, wanted = command.split()
         state["haproxy"][server] = wanted
         done()
+    case ["exec", "-T", node, "cat", "/fence/writer"]:
+        done(state["fence"])
     case ["exec", "-T", node, "sh", "-c", command]:
+        if state["breaks"] == "fence":
+            state["fence"] = command.split()[1]
+            state["breaks"] = ""
+            done("the connection is gone", 1)
         state["fence"] = command.split()[1]
         done()
     case ["exec", "-T", "--env", _, "--env", _, node, "psql", *_, query]:
@@ -184,7 +192,18 @@ class TestTheCall:
     def test_a_lab_that_is_not_there_is_told(self, tmp_path: Path) -> None:
         done = flip("--folder", tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr == "multi_db_flip.sh: no node of the lab takes writes: is it up?\n"
+        assert done.stderr == f"No lab runs in {tmp_path}: start one by `api-server-cli lab up --folder {tmp_path}`.\n"
+
+    def test_a_program_that_is_not_there_is_told(self, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [SCRIPT, "--folder", tmp_path],
+            env=clean_environment(API_SERVER_CLI="/not/here"),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith("multi_db_flip.sh: there is no /not/here here: ")
 
 
 class TestContainers:
@@ -221,11 +240,35 @@ class TestContainers:
         assert done.stdout.endswith("bring db1 back as a standby\n")
         assert "failed: no space left\n" in done.stderr
 
+    def test_nothing_is_handed_over_to_who_lacks_what_was_acknowledged(self, containers: Containers) -> None:
+        containers.set(running=["db1"])
+        done = containers.flip()
+        assert (done.returncode, done.stdout) == (1, "db1 takes writes\n")
+        assert "db2 does not follow db1, and may lack what was acknowledged\n" in done.stderr
+        assert containers.state["haproxy"] == {"writer/db1": "ready", "readers/db1": "ready"} | {
+            "writer/db2": "ready",
+            "readers/db2": "ready",
+        }
+        assert not any(call[0] == "kill" for call in containers.state["calls"])  # type: ignore[attr-defined] # a list
+
+    def test_who_was_named_and_not_promoted_is_promoted_in_the_end(self, containers: Containers) -> None:
+        containers.set(breaks="fence")
+        done = containers.flip()
+        assert done.returncode == 1
+        assert "failed: the connection is gone\n" in done.stderr
+        assert (containers.state["fence"], containers.state["primary"]) == ("db2", "db2")
+        assert sorted(containers.state["running"]) == ["db1", "db2"]  # type: ignore[call-overload] # a list
+
+    def test_a_node_that_cannot_be_started_again_is_told(self, containers: Containers) -> None:
+        containers.set(breaks="up db1")
+        done = containers.flip()
+        assert "multi_db_flip.sh: start db1 failed: no space left\n" in done.stderr
+
     def test_a_state_that_does_not_come_about_is_told_and_the_nodes_are_started_again(
         self, containers: Containers
     ) -> None:
         stub = containers.folder / "stub.py"
-        stub.write_text(stub.read_text().replace("done(str(len(", "done(str(0 * len("))
+        stub.write_text(stub.read_text().replace("done(str(len(", "done(str((state['primary'] == 'db1') * len("))
         done = containers.flip("--timeout", "1")
         assert done.returncode == 1
         assert "in 1 s it did not come about that db1 follows db2\n" in done.stderr
@@ -235,7 +278,7 @@ class TestContainers:
     @pytest.mark.slow
     def test_a_signal_leaves_the_nodes_running(self, containers: Containers) -> None:
         stub = containers.folder / "stub.py"
-        stub.write_text(stub.read_text().replace("done(str(len(", "done(str(0 * len("))
+        stub.write_text(stub.read_text().replace("done(str(len(", "done(str((state['primary'] == 'db1') * len("))
         process = subprocess.Popen(
             [SCRIPT, "--target", "compose"],
             env=clean_environment(PATH=containers.path),

@@ -1,22 +1,28 @@
 """Stored plans of a real service over real sockets and a real database: REST and GraphQL promise the same."""
 
 import json
+import os
 import re
+import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import httpx2
 import psycopg
 import pytest
+import sequencer_in_doubt
 from api_server.local.postgres import PostgresAddress
-from api_server.testing import fresh_database
+from api_server.testing import StartService, fresh_database
 from piccolo_database import piccolo_environment
 from planning_cases import own_score
-from sequencer_process import Sequencer, StartSequencer
+from sequencer_process import ROOT, Sequencer, StartSequencer
 from throttling_sequencer.domain.navigation import Objective, PlanningProblem
 
 PATH = "/api/v1/plans"
@@ -281,10 +287,25 @@ def test_another_request_by_the_same_key_is_refused(both: tuple[Face, Face], wis
 
 def test_without_a_key_each_request_is_another_plan(face: Face) -> None:
     plans = [face.store(seed=1) for _ in range(2)]
-    assert [plan["idempotency_key"] for plan in plans] == [plan["id"] for plan in plans]
+    assert plans[0]["idempotency_key"] != plans[1]["idempotency_key"]
     assert plans[0]["id"] < plans[1]["id"]
     assert {UUID(plan["id"]).version for plan in plans} == {7}
-    assert face.store(key=plans[0]["id"], seed=1) == plans[0]
+    assert face.store(key=plans[0]["idempotency_key"], seed=1) == plans[0]
+
+
+def test_one_operation_reads_so_much_and_no_more(sequencer: Sequencer) -> None:
+    pages = " ".join(f"p{number}: plans(first: 1) {{ pageInfo {{ hasNextPage }} }}" for number in range(6))
+    answer = sequencer.graphql(f"{{ {pages} version {{ name }} }}")
+    told = [error["message"] for error in answer["errors"]]
+    assert told == ["query should read at most 4 pages of plans, or 20 plans"] * 2
+    assert sum(answer["data"][f"p{number}"] is not None for number in range(6)) == 4
+    assert answer["data"]["version"] is not None
+    assert "errors" not in sequencer.graphql("{ plans(first: 1) { pageInfo { hasNextPage } } }")
+
+
+def test_a_made_up_digit_is_none(sequencer: Sequencer) -> None:
+    answer = sequencer.graphql('{ plan(id: "\u0661\u0662345678-1234-7234-8234-123456789012") { id } }')
+    assert answer["errors"][0]["extensions"]["code"] == "INVALID_VALUE"
 
 
 def test_fifty_at_once_by_one_key_are_one_plan(both: tuple[Face, Face], database: PostgresAddress) -> None:
@@ -481,7 +502,7 @@ def test_whoever_leaves_while_it_plans_keeps_nothing(sequencer: Sequencer, datab
     key = new_key()
     before = len(sequencer.server_log)
     headers = {"Idempotency-Key": key}
-    state = {**STATE, "player_units": STATE["player_units"] * 100, "budget_ms": 9000, "strategy": "random"}
+    state = {**STATE, "player_units": STATE["player_units"] * 100, "budget_ms": 7000, "strategy": "random"}
     with httpx2.Client(base_url=sequencer.url, timeout=0.3) as client, pytest.raises(httpx2.TimeoutException):
         client.post(PATH, json=state, headers=headers)
     eventually(lambda: any(line.get("status") == 499 for line in sequencer.server_log[before:]))
@@ -520,3 +541,70 @@ def test_while_the_database_is_away_each_answer_is_in_time(
     assert error["extensions"] == {"code": "STORAGE_UNAVAILABLE", "retryAfter": 1}
     assert sequencer.client.get(PATH).status_code == 503
     assert "Traceback" not in sequencer.service.log
+
+
+@pytest.mark.slow
+def test_who_is_not_told_whether_a_plan_is_kept_is_told_that_and_finds_out_by_its_key(
+    start_service: StartService, in_memory: dict[str, str], unused_tcp_port: int
+) -> None:
+    url = f"http://127.0.0.1:{unused_tcp_port}"
+    service = start_service(
+        [Path(sys.executable).with_name("api-server")],
+        **in_memory,
+        API_SERVER_APP="sequencer_in_doubt:IN_DOUBT",
+        PYTHONPATH=str(Path(sequencer_in_doubt.__file__).parent),
+        UVICORN_PORT=str(unused_tcp_port),
+        SEQUENCER_TIMEOUT_MS="20",
+    )
+    service.wait_until_it_answers(f"{url}/livez")
+    told = "the plan may have been kept; ask again by the idempotency key {} to find out"
+    with httpx2.Client(base_url=url, timeout=30) as client:
+        refused = client.post(PATH, json=STATE, headers={"Idempotency-Key": "over-rest"})
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert (refused.json()["code"], refused.json()["detail"]) == ("OUTCOME_UNKNOWN", told.format("over-rest"))
+        again = client.post(PATH, json=STATE, headers={"Idempotency-Key": "over-rest"})
+        assert (again.status_code, again.headers["Idempotency-Replayed"]) == (201, "true")
+        # Where the client made no key, it is told the one that was made for it.
+        unnamed = client.post(PATH, json=STATE).json()["detail"]
+        assert re.fullmatch(told.format("[0-9a-f-]{36}"), unnamed)
+
+        units = {"playerUnits": STATE["player_units"], "enemyUnits": STATE["enemy_units"]}
+        asked = {"query": STORE, "variables": {"state": units, "key": "over-graphql"}}
+        answer = client.post("/graphql", json=asked)
+        (error,) = answer.json()["errors"]
+        assert (answer.status_code, answer.json()["data"]) == (200, {"storePlan": None})
+        assert error["extensions"] == {"code": "OUTCOME_UNKNOWN", "retryAfter": 1}
+        assert error["message"] == told.format("over-graphql")
+        assert client.post("/graphql", json=asked).json()["data"]["storePlan"]["idempotencyKey"] == "over-graphql"
+    assert "Traceback" not in service.log
+
+
+def test_the_loop_that_measures_a_failover_keeps_each_plan_once(
+    sequencer: Sequencer, database: PostgresAddress, tmp_path: Path
+) -> None:
+    """As the notes about failing Aurora over tell it, but for the number and the port."""
+    notes = (ROOT / "testing_payloads" / "aws_failover_notes.md").read_text()
+    (loop,) = re.findall(r"```sh\n(for number in .*?)```", notes, re.DOTALL)
+    (query,) = re.findall(r"```sql\n(.*?);\n```", notes, re.DOTALL)
+    assert "seq 1000" in loop
+    assert "127.0.0.1:8080" in loop
+    shutil.copy(ROOT / "testing_payloads" / "game_state.json", tmp_path)
+    loop = loop.replace("seq 1000", "seq 2").replace("127.0.0.1:8080", f"127.0.0.1:{sequencer.client.base_url.port}")
+    # Its first answer is a refusal, and comes late.
+    curl = tmp_path / "curl"
+    curl.write_text(
+        '#!/bin/sh\n[ -e asked ] || { touch asked; sleep 1.2; printf "503 1.2"; exit; }\n'
+        f'exec {shutil.which("curl")} "$@"\n'
+    )
+    curl.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    begun = time.strftime("%H:%M:%S")
+    subprocess.run(["sh", "-euc", loop], cwd=tmp_path, env=environment, check=True, timeout=30)
+    lines = [line.split() for line in (tmp_path / "f24.log").read_text().splitlines()]
+    assert [status for _, _, status, _ in lines] == ["503", "201", "201"]
+    (_, refused, *_), (_, first, *_), (_, second, *_) = lines
+    assert refused == first != second
+    # The time at which it came, not at which it was asked for.
+    assert lines[0][0] != begun
+    with psycopg.connect(database.url) as connection:
+        assert connection.execute(query.encode()).fetchone() == (2, 2)

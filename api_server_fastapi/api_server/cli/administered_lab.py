@@ -12,6 +12,7 @@ import typer
 from api_server.cli.output import tell
 from api_server.exceptions import StartError
 from api_server.local.lab import Lab, LabStatus, NodeStatus, Promotion, StopMode
+from api_server.local.lab_state import left_by_lab
 from api_server.processes import signals_deferred
 
 _NodeAction = Literal["freeze", "thaw", "rejoin", "drain", "ready", "maint"]
@@ -33,6 +34,9 @@ def told() -> Iterator[None]:
     except StartError as error:
         tell(str(error))
         raise typer.Exit(1) from error
+    except OSError as error:
+        tell(f"The lab cannot do that: {error.filename or error}: {error.strerror}.")
+        raise typer.Exit(1) from error
 
 
 @told()
@@ -44,13 +48,10 @@ def administered_lab(folder: Path) -> "AdministeredLab":
 @told()
 def end_lab(folder: Path) -> int:
     """End whatever of a lab there is in a folder."""
-    try:
-        lab = Lab.open(folder)
-    except StartError:
-        if not folder.is_dir():
-            typer.echo(f"There is no lab in {folder}.")
-            return 0
-        lab = Lab.create(folder)
+    lab = Lab.create(folder)
+    if not folder.is_dir() and not left_by_lab(lab.folder):
+        typer.echo(f"There is no lab in {folder}.")
+        return 0
     # Half an end would have to be looked for by hand.
     with signals_deferred():
         lab.down()
@@ -67,7 +68,8 @@ class AdministeredLab:
     def do(self, action: _NodeAction, node: str) -> int:
         """Do something with a node."""
         self._check(node, self.lab.node_names)
-        with told():
+        # Half a rejoin would leave a node that is none.
+        with signals_deferred(), told():
             getattr(self.lab, action)(node)
         typer.echo(f"{node} {_DONE[action]}.")
         return 0
@@ -87,6 +89,8 @@ class AdministeredLab:
         parts: dict[str, Callable[[], object]] = {
             "haproxy": self.lab.kill_haproxy,
             "pgbouncer": self.lab.kill_pgbouncer,
+            "switchboard": self.lab.kill_switchboard,
+            "service": self.lab.kill_service,
         }
         return self._on(part, parts, self.lab.kill, "is killed")
 
@@ -95,12 +99,18 @@ class AdministeredLab:
         parts: dict[str, Callable[[], object]] = {
             "haproxy": self.lab.start_haproxy,
             "pgbouncer": self.lab.start_pgbouncer,
+            "switchboard": self.lab.start_switchboard,
+            "service": self.lab.start_service_again,
         }
         return self._on(part, parts, self.lab.start, "runs")
 
     def stop(self, part: str, mode: str) -> int:
-        """Shut a node or the service down."""
-        parts: dict[str, Callable[[], object]] = {"service": self.lab.stop_service}
+        """Shut a node, what stands before the nodes, or the service down."""
+        parts: dict[str, Callable[[], object]] = {
+            "haproxy": self.lab.stop_haproxy,
+            "pgbouncer": self.lab.stop_pgbouncer,
+            "service": self.lab.stop_service,
+        }
         return self._on(part, parts, lambda node: self.lab.stop(node, cast("StopMode", mode)), "is stopped")
 
     def cut(self, link: str) -> int:
@@ -123,8 +133,11 @@ class AdministeredLab:
     def pooler(self, command: str) -> int:
         """Give PgBouncer a command."""
         with told():
-            self.lab.pgbouncer(command)
-        typer.echo(f"PgBouncer did {command}.")
+            rows = self.lab.pgbouncer(command)
+        for row in rows:
+            typer.echo("  ".join(f"{name}={value}" for name, value in row.items()))
+        if not rows:
+            typer.echo(f"PgBouncer did {command}.")
         return 0
 
     def show_writer(self) -> int:
@@ -157,9 +170,10 @@ class AdministeredLab:
         return 0
 
     def _moved(self, move: Callable[[], Promotion]) -> int:
-        with told():
+        # Half a promotion would have no writer.
+        with signals_deferred(), told():
             promotion = move()
-        typer.echo(f"{promotion.node} is the writer, on timeline {promotion.timeline}.")
+            typer.echo(f"{promotion.node} is the writer, on timeline {promotion.timeline}.")
         return 0
 
     def _check(self, name: str, known: tuple[str, ...]) -> None:
@@ -169,13 +183,19 @@ class AdministeredLab:
 
 def status_lines(status: LabStatus) -> Iterator[str]:
     """Yield the lines of a report: a node, a link that does not pass, and a proxy each."""
-    waits = "waits for a standby" if status.is_synchronous else "waits for no standby"
+    if status.is_stuck:
+        waits = "waits for a standby that is not there: commits stand still"
+    else:
+        waits = "waits for a standby" if status.is_synchronous else "takes writes alone"
     yield f"writer     {status.writer}, which {waits}" if status.writer else "writer     none"
     for node in status.nodes:
         yield f"node {node.name}     {_described(node)}"
     yield from (f"link       {name}: {mode}" for name, mode in status.links.items() if mode != "pass")
+    if not status.is_switchboard_running:
+        yield "links      not one passes: the switchboard is not running"
     if status.haproxy is not None:
-        yield "haproxy    " + (", ".join(f"{name} {state}" for name, state in status.haproxy.items()) or "not running")
+        nothing = "running, and does not answer" if status.is_haproxy_running else "not running"
+        yield "haproxy    " + (", ".join(f"{name} {state}" for name, state in status.haproxy.items()) or nothing)
     if status.is_pgbouncer_running is not None:
         yield f"pgbouncer  {'running' if status.is_pgbouncer_running else 'not running'}"
     if status.service_pid is not None:

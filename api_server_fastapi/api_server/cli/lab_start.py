@@ -8,7 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, NoReturn, cast
 import typer
 
 from api_server.cli.administered_lab import told
+from api_server.exceptions import StartError
 from api_server.local.lab import Lab, LabError, LabOptions, Route
+from api_server.local.lab_state import is_free
 from api_server.processes import signals_deferred
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ def start_lab(folder: Path, start: LabStart, *, service_port: int | None, route:
                 free_ports=start.has_free_ports,
             ),
         )
+        if service_port is not None:
+            _refuse_a_port_that_is_taken(folder, service_port)
         with _signals_unwind():
             lab.up()
             if application is not None and service_port is not None:
@@ -76,6 +80,15 @@ def _signals_unwind() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _refuse_a_port_that_is_taken(folder: Path, port: int) -> None:
+    """Raise LabError before anything runs; of a lab that runs already, `up` says that."""
+    with suppress(StartError):
+        Lab.open(folder)
+        return
+    if not is_free(port):
+        raise LabError(f"Port {port}, which the service needs, is taken: end what listens on it, or name another one.")
 
 
 @contextmanager
@@ -106,11 +119,14 @@ def _serve(lab: Lab, application: "Application", port: int, route: Route) -> Non
     _migrate(environment)
     pid = lab.start_service([sys.executable, "-c", _SERVER], environment)
     deadline = time.monotonic() + _SERVICE_TIMEOUT_S
-    while not _answers(f"http://127.0.0.1:{port}/livez"):
+    has_answered = False
+    # Its process is looked for after the answer too, which may have been another one's.
+    while not has_answered:
+        has_answered = _answers(f"http://127.0.0.1:{port}/livez")
         if not _runs(lab, pid) or time.monotonic() > deadline:
             log = lab.folder / "service.log"
             raise LabError(f"The service does not start: {_last_line(log)} The whole story is in {log}.")
-        time.sleep(0.05)
+        time.sleep(0.0 if has_answered else 0.05)
 
 
 def _migrate(environment: Mapping[str, str]) -> None:

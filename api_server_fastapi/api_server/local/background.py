@@ -126,6 +126,17 @@ def working_in(folder: Path) -> tuple[BackgroundProcess, ...]:
     return tuple(sorted(found, key=lambda process: (len(process.started), process.started, process.pid)))
 
 
+def writing_to(files: Sequence[Path]) -> tuple[BackgroundProcess, ...]:
+    """Return the processes whose output goes to one of these files, though it may have been deleted."""
+    targets = {f"{file}{gone}" for file in files for gone in ("", " (deleted)")}
+    found = []
+    for entry in _PROC.glob("[0-9]*"):
+        with suppress(OSError):
+            if str((entry / "fd" / "1").readlink()) in targets and (process := BackgroundProcess.of(int(entry.name))):
+                found.append(process)
+    return tuple(found)
+
+
 def _reap(pid: int) -> None:
     """Let go of a child that has ended; others' children are none of ours."""
     with suppress(ChildProcessError):

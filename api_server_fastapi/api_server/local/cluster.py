@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from psycopg import sql
 
 from api_server.local.background import BackgroundProcess
@@ -21,11 +22,15 @@ _WRITTEN = "SELECT pg_current_wal_lsn()::text"
 
 @dataclass(frozen=True, slots=True)
 class Promotion:
-    """Which node became the primary, and since when (`time.monotonic()`) it accepts writes."""
+    """Which node became the primary, and since when (`time.monotonic()`) it accepts writes.
+
+    Under synchronous replication its commits may wait on for a standby to reach it, until `commits_at`.
+    """
 
     node: str
     timeline: int
     accepts_writes_at: float
+    commits_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +137,24 @@ class Cluster:
 
     def fence(self, *, kill: bool) -> None:
         """Have the primary never be started again as one, and kill it if so wanted."""
-        self.state.fenced.append(self.state.primary)
-        self.remember()
+        if self.state.primary not in self.state.fenced:
+            self.state.fenced.append(self.state.primary)
+            self.remember()
         if kill:
             self.primary.kill()
+
+    def unfence(self) -> None:
+        """Take the fence from a primary in whose place nobody came, so that it may be started again."""
+        self.state.fenced = [name for name in self.state.fenced if name != self.state.primary]
+        self.state.follows |= dict.fromkeys(self.state.standbys, self.state.primary)
+        self.remember()
+        for name in self.state.standbys:
+            self._configure(name)
+
+    @property
+    def is_half_promoted(self) -> bool:
+        """Whether a node was chosen to lead and does not yet: its promotion failed, or was broken off."""
+        return self.state.primary in self.state.follows
 
     def promote(self, node: str | None, candidates: Sequence[str]) -> Promotion:
         """Make a candidate the primary, and return when it accepts writes: the one that has most, if not named."""
@@ -144,9 +163,18 @@ class Cluster:
             self._catch_up(node, chosen)
             chosen = node
         self._have_others_follow(chosen)
-        self.primary.promote()
+        return self.finish()
+
+    def finish(self) -> Promotion:
+        """Have the node that was chosen lead, and return when it accepts writes; also what another one began."""
+        chosen = self.state.primary
+        try:
+            accepts_writes_at = time.monotonic() if self.primary.accepts_writes() else self.primary.promote()
+        except psycopg.Error as error:
+            raise LabError(f"Node {chosen} was to lead and does not answer: start it, then `promote`.") from error
         self._wait_for_a_standby()
-        promotion = Promotion(chosen, self.primary.timeline() or 0, time.monotonic())
+        commits_at = time.monotonic()
+        promotion = Promotion(chosen, self.primary.timeline() or 0, accepts_writes_at, commits_at)
         self.state.follows.pop(chosen, None)
         self.remember()
         self._configure(chosen)
@@ -193,6 +221,8 @@ class Cluster:
         """Make a node a standby of the primary and return when it streams: rewound, else copied anew."""
         if node == self.state.primary:
             raise LabError(f"Node {node} is the primary: it has nobody to rejoin.")
+        if self.is_half_promoted:
+            raise LabError(f"The promotion of node {self.state.primary} is not finished: `promote` finishes it.")
         if not self.primary.accepts_writes():
             raise LabError(f"Node {self.state.primary} is the primary and does not answer: start, thaw or replace it.")
         self.node(node).kill()
@@ -202,8 +232,8 @@ class Cluster:
             self.node(node).clone(self.primary)
             self._follow(node)
             self._wait_until_it_streams(node)
-        if node in self.state.fenced:
-            self.state.fenced.remove(node)
+        self.state.fenced = [name for name in self.state.fenced if name != node]
+        self.remember()
         self.join(node)
 
     def welcome(self, node: str) -> None:
@@ -243,6 +273,9 @@ class Cluster:
         self._configure(primary.name)
         self.launch(f"node-{primary.name}", primary.launch)
         primary.wait_until_it_answers()
+        if self.is_half_promoted:
+            self.finish()
+            return
         wait_until(primary.accepts_writes, _STREAM_TIMEOUT_S, f"node {primary.name} accepts writes")
         self._wait_for_a_standby()
 

@@ -1,6 +1,7 @@
 """A cluster of PostgreSQL nodes with all that stands in front of it, to be broken on purpose, from plain processes."""
 
 import fcntl
+import os
 import shutil
 import sys
 import threading
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from api_server.exceptions import StartError
-from api_server.local.background import BackgroundProcess
+from api_server.local.background import BackgroundProcess, kill_all
 from api_server.local.cluster import Cluster, Promotion
-from api_server.local.lab_state import LabOptions, LabState, ServerState
+from api_server.local.lab_state import LabOptions, LabState, ServerState, left_by_lab
 from api_server.local.postgres import PostgresAddress
 from api_server.local.replication import USER, LabError, Node, Role, wait_until
 from api_server.local.switchboard import Switchboard
@@ -29,6 +30,7 @@ StopMode = Literal["fast", "smart", "immediate"]
 
 _Part = TypeVar("_Part")
 
+_LOCK = "turn.lock"
 _TURN_TIMEOUT_S = 120.0
 _SWITCHBOARD_TIMEOUT_S = 15.0
 _SERVICE_STOP_TIMEOUT_S = 20.0
@@ -51,13 +53,19 @@ class NodeStatus:
 
 @dataclass(frozen=True, slots=True)
 class LabStatus:
-    """How the lab is; `is_synchronous` is whether the commits of the writer wait for a standby just now."""
+    """How the lab is; `is_synchronous` is whether the commits of the writer wait for a standby that is there just now.
+
+    `is_stuck` is whether they wait for one that is not: none of them ends.
+    """
 
     writer: str | None
     is_synchronous: bool
+    is_stuck: bool
     nodes: tuple[NodeStatus, ...]
     links: Mapping[str, str]
+    is_switchboard_running: bool
     haproxy: Mapping[str, str] | None
+    is_haproxy_running: bool | None
     is_pgbouncer_running: bool | None
     service_pid: int | None
 
@@ -100,8 +108,9 @@ class Lab:
 
         LabError where the lab runs already. What one that was killed left in the folder is ended and made anew.
         """
+        self._refuse_what_is_no_labs()
         with self._turn():
-            before = LabState.load(self.folder)
+            before = self._own
             if before is not None:
                 if before.is_up and _runs(before):
                     raise LabError(f"A lab runs in {self.folder} already: use it, or end it by `lab down` first.")
@@ -118,11 +127,17 @@ class Lab:
                 raise
 
     def down(self) -> None:
-        """End every process of the lab, also after a half-made `up`; the folder stays. Nothing to do is no error."""
-        if self.folder.exists():
-            with self._turn():
-                if (state := LabState.load(self.folder)) is not None:
-                    self._end(state)
+        """End every process of the lab, also after a half-made `up`; the folder stays. Nothing to do is no error.
+
+        Also what runs of one whose folder was deleted; LabError where its state cannot be read, though all is ended.
+        """
+        try:
+            if self.folder.is_dir():
+                with self._turn():
+                    if self._own is not None:
+                        self._end(self._own)
+        finally:
+            kill_all(left_by_lab(self.folder))
 
     def status(self) -> LabStatus:
         """Return how everything is just now; what does not answer within two seconds is unreachable."""
@@ -137,13 +152,19 @@ class Lab:
         if haproxy is not None:
             with suppress(StartError):
                 servers = {name: server.state for name, server in haproxy.states().items()}
-        service = state.processes.get("service")
+        service, switchboard = state.processes.get("service"), state.processes.get("switchboard")
+        # A link that was cut just now still looks like one over which a standby has nothing to tell.
+        is_cut = writer is not None and links.get(f"replication-{writer.name}") == "drop"
+        is_synchronous = writer is not None and not is_cut and bool(writer.hears_of())
         return LabStatus(
             writer=None if writer is None else writer.name,
-            is_synchronous=writer is not None and writer.is_waited_for,
+            is_synchronous=is_synchronous,
+            is_stuck=writer is not None and not is_synchronous and writer.waited_for != "",
             nodes=tuple(self._node_status(node, writer, cluster) for node in cluster.nodes),
             links=links,
+            is_switchboard_running=switchboard is not None and switchboard.is_alive,
             haproxy=servers,
+            is_haproxy_running=None if haproxy is None else haproxy.is_running,
             is_pgbouncer_running=None if pgbouncer is None else pgbouncer.is_running,
             service_pid=service.pid if service is not None and service.is_alive else None,
         )
@@ -199,27 +220,62 @@ class Lab:
         """Make a standby the primary and return when it accepts writes: the one that has received most, if not named.
 
         With `fence` the old primary is killed first; either way it is never started again but by `rejoin`, and
-        proxies do not use it any more. LabError where the standby may lack what was acknowledged.
+        proxies do not use it any more. LabError where the standby may lack what was acknowledged; the old primary may
+        be started again then. One that was broken off in the middle is finished.
         """
         with self._turn(must_be_up=True):
-            candidates = self._cluster.candidates(node)
-            old = self._state.primary
-            self._cluster.fence(kill=fence)
-            self._set_proxy_state(old, "maint")
-            promotion = self._cluster.promote(node, candidates)
+            if self._cluster.is_half_promoted:
+                if node not in (None, self._state.primary):
+                    raise LabError(f"The promotion of node {self._state.primary} is not finished: finish it first.")
+                promotion = self._cluster.finish()
+            else:
+                promotion = self._promote(node, self._cluster.candidates(node), fence=fence)
             pgbouncer = self._pgbouncer(self._state)
             if pgbouncer is not None and not self.options.haproxy:
-                pgbouncer.lead_to(self._client_address(f"clients-{promotion.node}", self._state))
+                with suppress(StartError):  # one that does not answer reads at its next start where to lead
+                    pgbouncer.lead_to(self._client_address(f"clients-{promotion.node}", self._state))
             return promotion
+
+    def _promote(self, node: str | None, candidates: Sequence[str], *, fence: bool) -> Promotion:
+        old = self._state.primary
+        before = self._state.proxy_states[old]
+        if not fence:
+            # It lives on: proxies that cannot be told would go on leading clients to it.
+            self._set_proxy_state(old, "maint")
+        try:
+            self._cluster.fence(kill=fence)
+            if fence:
+                self._want_of_proxies(old, "maint")
+            return self._cluster.promote(node, candidates)
+        except StartError:
+            if self._state.primary == old:
+                self._cluster.unfence()
+                self._want_of_proxies(old, before)
+            raise
+
+    def candidates(self) -> Sequence[str]:
+        """Return the standbys that may be promoted; LabError where each may lack what was acknowledged."""
+        with self._turn(must_be_up=True):
+            return self._cluster.candidates()
 
     def flip(self) -> Promotion:
         """Switch over in good order: drain and stop the primary, promote a standby, have the old primary rejoin."""
         with self._turn(must_be_up=True):
             old = self._state.primary
+            if self._cluster.is_half_promoted:
+                raise LabError(f"The promotion of node {old} is not finished: `promote` finishes it.")
             self._cluster.candidates()
+            before = self._state.proxy_states[old]
             self.drain(old)
-            self.stop(old)
-            promotion = self.promote()
+            try:
+                self.stop(old)
+                promotion = self.promote()
+            except StartError:
+                if self._state.primary == old:
+                    with suppress(StartError):
+                        self._cluster.start(old)
+                    self._want_of_proxies(old, before)
+                raise
             self.rejoin(old)
             return promotion
 
@@ -227,7 +283,7 @@ class Lab:
         """Make a node a standby of the present primary and return when it streams: rewound, else copied anew."""
         with self._turn(must_be_up=True):
             self._cluster.rejoin(node)
-            self._set_proxy_state(node, "ready")
+            self._want_of_proxies(node, "ready")
 
     # -- what happens to nodes
 
@@ -295,10 +351,31 @@ class Lab:
         with self._turn(must_be_up=True):
             self._set_proxy_state(node, "maint")
 
+    def start_switchboard(self) -> None:
+        """Start the switchboard, unless it runs: every link passes then."""
+        with self._turn(must_be_up=True):
+            running = self._state.processes.get("switchboard")
+            if running is None or not running.is_alive:
+                self._start_switchboard()
+                wait_until(lambda: self._switchboard.is_ready, _SWITCHBOARD_TIMEOUT_S, "the switchboard works")
+                for node, wanted in self._state.proxy_states.items():
+                    self._switchboard.set_proxy_state(node, wanted)
+
+    def kill_switchboard(self) -> None:
+        """Kill the switchboard: no link passes any more."""
+        with self._turn(must_be_up=True):
+            if (switchboard := self._state.processes.get("switchboard")) is not None:
+                switchboard.kill()
+
     def start_haproxy(self) -> None:
         """Start HAProxy, unless it runs; it is told again what is wanted of each node."""
         with self._turn(must_be_up=True):
             self._start_haproxy()
+
+    def stop_haproxy(self) -> None:
+        """End HAProxy in its own way."""
+        with self._turn(must_be_up=True):
+            _needed(self._haproxy(self._state), "haproxy").stop()
 
     def kill_haproxy(self) -> None:
         """Kill HAProxy."""
@@ -309,6 +386,11 @@ class Lab:
         """Start PgBouncer, unless it runs."""
         with self._turn(must_be_up=True):
             _needed(self._pgbouncer(self._state), "pgbouncer").start()
+
+    def stop_pgbouncer(self) -> None:
+        """End PgBouncer in its own way."""
+        with self._turn(must_be_up=True):
+            _needed(self._pgbouncer(self._state), "pgbouncer").stop()
 
     def kill_pgbouncer(self) -> None:
         """Kill PgBouncer."""
@@ -328,16 +410,33 @@ class Lab:
             running = self._state.processes.get("service")
             if running is not None and running.is_alive:
                 raise LabError(f"The lab's service runs already, as process {running.pid}.")
+            self._state.service = list(command)
+            self._state.service_environment = {
+                name: value for name, value in environment.items() if os.environ.get(name) != value
+            }
             log = self.folder / "service.log"
             return self._cluster.launch(
                 "service", lambda: BackgroundProcess.start(command, log=log, environment=environment)
             ).pid
+
+    def start_service_again(self) -> int:
+        """Start the service that the lab had, in the environment of this process; return its process id."""
+        with self._turn(must_be_up=True):
+            if not self._state.service:
+                raise LabError("This lab never had a service: `up --service` starts one.")
+            return self.start_service(self._state.service, {**os.environ, **self._state.service_environment})
 
     def stop_service(self) -> None:
         """End the service in good order, if it runs."""
         with self._turn(must_be_up=True):
             if (service := self._state.processes.get("service")) is not None:
                 service.stop(_SERVICE_STOP_TIMEOUT_S)
+
+    def kill_service(self) -> None:
+        """Kill the service and what it started, if it runs."""
+        with self._turn(must_be_up=True):
+            if (service := self._state.processes.get("service")) is not None:
+                service.kill()
 
     # -- how it is done
 
@@ -361,8 +460,12 @@ class Lab:
             if self._depth:
                 yield
                 return
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with (self.folder / "turn.lock").open("w") as lock:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                file = (self.folder / _LOCK).open("w")
+            except OSError as error:
+                raise LabError(f"The folder {self.folder} cannot be one of a lab: {error.strerror}.") from error
+            with file as lock:
                 wait_until(lambda: _locks(lock.fileno()), _TURN_TIMEOUT_S, f"others are done with {self.folder}")
                 self._depth += 1
                 try:
@@ -372,6 +475,17 @@ class Lab:
                     yield
                 finally:
                     self._depth -= 1
+
+    def _refuse_what_is_no_labs(self) -> None:
+        """Raise LabError where a folder holds what no lab put there: none of that may be thrown away."""
+        if not self.folder.is_dir() or LabState.load(self.folder) is not None:
+            return
+        try:
+            others = sorted(entry.name for entry in self.folder.iterdir() if entry.name != _LOCK)
+        except OSError as error:
+            raise LabError(f"The folder {self.folder} cannot be one of a lab: {error.strerror}.") from error
+        if others:
+            raise LabError(f"The folder {self.folder} holds {others[0]!r}, and is no lab's: name an empty one.")
 
     def _begin(self) -> None:
         """Make the nodes and start all that the options name."""
@@ -419,11 +533,26 @@ class Lab:
 
     def _set_proxy_state(self, node: str, wanted: ServerState) -> None:
         self._cluster.node(node)
+        before = self._state.proxy_states[node]
+        self._switchboard.set_proxy_state(node, wanted)
+        try:
+            if (haproxy := self._haproxy(self._state)) is not None and haproxy.is_running:
+                haproxy.set_state(node, wanted)
+        except StartError:
+            self._switchboard.set_proxy_state(node, before)
+            raise
         self._state.proxy_states[node] = wanted
         self._cluster.remember()
-        self._switchboard.set_proxy_state(node, wanted)
-        if (haproxy := self._haproxy(self._state)) is not None and haproxy.is_running:
-            haproxy.set_state(node, wanted)
+
+    def _want_of_proxies(self, node: str, wanted: ServerState) -> None:
+        """Remember what is wanted, and tell those that listen: the others are told when they are started again."""
+        self._state.proxy_states[node] = wanted
+        self._cluster.remember()
+        with suppress(StartError):
+            self._switchboard.set_proxy_state(node, wanted)
+        with suppress(StartError):
+            if (haproxy := self._haproxy(self._state)) is not None and haproxy.is_running:
+                haproxy.set_state(node, wanted)
 
     # What there is.
 

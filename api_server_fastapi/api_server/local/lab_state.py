@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from api_server.local.background import BackgroundProcess
+from api_server.local.background import BackgroundProcess, writing_to
 from api_server.local.replication import LabError, write_secret
 
 ServerState = Literal["ready", "drain", "maint"]
@@ -68,6 +68,9 @@ class LabState:
     follows: dict[str, str] = field(default_factory=dict)
     proxy_states: dict[str, ServerState] = field(default_factory=dict)
     processes: dict[str, BackgroundProcess] = field(default_factory=dict)
+    # The command of the service, and what of its environment is its own.
+    service: list[str] = field(default_factory=list)
+    service_environment: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def new(cls, options: LabOptions) -> "LabState":
@@ -84,14 +87,22 @@ class LabState:
     @classmethod
     def load(cls, folder: Path) -> "LabState | None":
         """Return what a folder remembers, if it does."""
+        file = folder / _FILE
         try:
-            kept = json.loads((folder / _FILE).read_text())
-        except FileNotFoundError:
+            kept = json.loads(file.read_text())
+            options = kept.pop("options")
+            options["postgres_options"] = tuple(options["postgres_options"])
+            processes = {name: BackgroundProcess(**process) for name, process in kept.pop("processes").items()}
+            return cls(options=LabOptions(**options), processes=processes, **kept)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        options = kept.pop("options")
-        options["postgres_options"] = tuple(options["postgres_options"])
-        processes = {name: BackgroundProcess(**process) for name, process in kept.pop("processes").items()}
-        return cls(options=LabOptions(**options), processes=processes, **kept)
+        except OSError as error:
+            raise LabError(f"{file} cannot be read: {error.strerror}.") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LabError(
+                f"{file} is not what a lab of this version remembers: end what runs there by `lab down --folder "
+                f"{folder}`, and remove the file."
+            ) from error
 
     def save(self, folder: Path) -> None:
         """Remember it; the file holds the password, and is for its owner only."""
@@ -103,6 +114,13 @@ class LabState:
         return tuple(name for name in self.options.node_names if name != self.primary and name not in self.fenced)
 
 
+def left_by_lab(folder: Path) -> tuple[BackgroundProcess, ...]:
+    """Return the processes that write the logs of a lab's parts: also of one that has lost its state, or its folder."""
+    parts = [folder / "nodes" / name / "server.log" for name in _NAMES]
+    parts += [folder / name / f"{name}.log" for name in ("haproxy", "pgbouncer")]
+    return writing_to([*parts, folder / "switchboard.log", folder / "service.log"])
+
+
 def _ports(options: LabOptions) -> dict[str, int]:
     """Choose a port for everything that listens."""
     ports = {
@@ -111,16 +129,17 @@ def _ports(options: LabOptions) -> dict[str, int]:
         for number, name in enumerate(options.node_names)
     } | _PORTS_OF_PROXIES
     if options.free_ports:
-        candidates = (port for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)) if _is_free(port))
+        candidates = (port for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)) if is_free(port))
         return {name: next(candidates) for name in ports}
     used = {*_PORTS_OF_NODES, *(["haproxy"] if options.haproxy else []), *(["pgbouncer"] if options.pgbouncer else [])}
     for name, port in ports.items():
-        if name.partition("-")[0] in used and not _is_free(port):
+        if name.partition("-")[0] in used and not is_free(port):
             raise LabError(f"Port {port}, which the lab needs for {name}, is taken: end what listens on it.")
     return ports
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

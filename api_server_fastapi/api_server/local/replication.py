@@ -201,12 +201,13 @@ class Node:
             self.process.wait(_END_TIMEOUT_S)
         kill_all(self._processes())
 
-    def promote(self) -> None:
-        """Make this standby a primary, and return when it accepts writes."""
+    def promote(self) -> float:
+        """Make this standby a primary, and return when it accepts writes: that moment, of `time.monotonic()`."""
         with self.session(_PROMOTE_TIMEOUT_S) as session:
             session.execute("SELECT pg_promote(false)")
             what = f"node {self.name} accepts writes"
             wait_until(lambda: session.execute(_ROLE).fetchone() == (True,), _PROMOTE_TIMEOUT_S, what, _PROMOTE_POLL_S)
+            return time.monotonic()
 
     def kill(self) -> None:
         """Kill all that belongs to the server, at once; also what a postmaster that is gone left behind."""
@@ -283,6 +284,25 @@ class Node:
             return "unreachable"
         return "standby" if row[0] else "primary"
 
+    def hears_of(self) -> frozenset[str]:
+        """Return the standbys for one of which commits wait, and that told just now how far they are."""
+        try:
+            with self.session() as session:
+                query = """
+                    SELECT application_name FROM pg_stat_replication
+                    WHERE state = 'streaming' AND sync_state IN ('sync', 'quorum')
+                        AND coalesce(clock_timestamp() - reply_time < interval '3 s', true)
+                """
+                return frozenset(name for (name,) in session.execute(query).fetchall())
+        except psycopg.OperationalError:
+            return frozenset()
+
+    @property
+    def waited_for(self) -> str:
+        """What `synchronous_standby_names` holds: with nothing, commits wait for nobody."""
+        row = self.ask("SELECT current_setting('synchronous_standby_names')")
+        return "" if row is None else str(row[0])
+
     @property
     def is_waited_for(self) -> bool:
         """Whether commits of this primary wait for a standby, and one is there."""
@@ -330,6 +350,8 @@ class Node:
             errors="replace",
             cwd=self.folder,
             env=_environment(),
+            # Ctrl-C is for who waits for it, and may not be ended in the middle; what is made anew is.
+            start_new_session=program != "initdb",
             check=False,
         )
         if done.returncode == 0:

@@ -6,6 +6,7 @@ it works, and where and with what secret it takes orders: one JSON object a line
 
 import asyncio
 import json
+import os
 import secrets
 import socket
 import sys
@@ -18,6 +19,8 @@ from typing import Any
 
 import psycopg
 
+from api_server.local.background import kill_all
+from api_server.local.lab_state import left_by_lab
 from api_server.local.links import Link
 from api_server.local.replication import LabError, write_secret
 
@@ -28,6 +31,7 @@ _ORDER_TIMEOUT_S = 5.0
 # How often an agent asks its node, and how old an answer may be to be told.
 _ASK_EVERY_S = 0.05
 _TOLD_FOR_S = 0.2
+_FOLDER_EVERY_S = 1.0
 _ROLE = "SELECT NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'"
 
 
@@ -70,7 +74,9 @@ class Switchboard:
                 with connection.makefile() as answers:
                     answer: dict[str, Any] = json.loads(answers.readline())
         except (OSError, ValueError) as error:
-            raise LabError(f"The switchboard over {self.folder} does not answer.") from error
+            raise LabError(
+                f"The switchboard over {self.folder} does not answer: `lab start switchboard` starts it."
+            ) from error
         if "error" in answer:
             raise LabError(answer["error"])
         return answer
@@ -132,15 +138,28 @@ class Board:
         self._secret = secrets.token_urlsafe(24)
 
     async def run(self) -> None:
-        """Work until somebody ends the process."""
+        """Work until somebody ends the process, or deletes the folder: the whole lab ends with that."""
         for link in self._links.values():
             await link.open()
         agents = [await agent.open() for agent in self._agents.values()]
         control = await asyncio.start_server(self._take_orders, "127.0.0.1", 0)
         told = json.dumps({"port": control.sockets[0].getsockname()[1], "secret": self._secret})
         write_secret(self._folder / CONTROL, told)
-        await asyncio.gather(control.serve_forever(), *(agent.watch() for agent in self._agents.values()))
+        works = (
+            control.serve_forever(),
+            self._see_the_folder_go(),
+            *(agent.watch() for agent in self._agents.values()),
+        )
+        ended, _ = await asyncio.wait(map(asyncio.create_task, works), return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            task.result()
         del agents  # kept until here: a server that nobody holds is closed
+        # Nobody would find the lab again to end it.
+        kill_all([process for process in left_by_lab(self._folder) if process.pid != os.getpid()])
+
+    async def _see_the_folder_go(self) -> None:
+        while self._folder.exists():  # noqa: ASYNC110 - of its end nobody tells
+            await asyncio.sleep(_FOLDER_EVERY_S)
 
     async def _take_orders(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import psycopg
 import pytest
 from api_server.exceptions import StartError
 from api_server.local.lab import Lab
+from api_server.local.lab_state import LabState
 from api_server.local.replication import wait_until
 from api_server.testing import clean_environment
 from command_lines import SUPPORT, program, run_command, run_here
@@ -76,6 +78,22 @@ class TestTheCall:
         assert isinstance(done.exception, StartError)
         assert str(done.exception).startswith("API_SERVER_APP names nowhere:APP, whose import fails")
         assert not (tmp_path / "lab").exists()
+
+    def test_a_port_of_the_service_that_is_taken_is_told_before_anything_starts(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            words = ["lab", "up", "--service", "--port", str(port), "--folder", str(tmp_path / "lab")]
+            done = run_here("api-server-cli", "--app", NUMBERED, *words)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"Port {port}, which the service needs, is taken")
+        assert not (tmp_path / "lab").exists()
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx2.get(url).status_code == 200
+    except httpx2.TransportError:
+        return False
 
 
 @dataclass(frozen=True)
@@ -191,7 +209,30 @@ class TestALabThatRuns:
         assert admin.does("ready", "a") == "a gets clients as they come.\n"
         wait_until(lambda: "haproxy    a up, b down" in admin.does("status"), 10, "HAProxy uses a")
 
+    def test_the_service_is_killed_and_started_again(self, admin: Admin) -> None:
+        assert admin.does("kill", "service") == "service is killed.\n"
+        assert "service" not in admin.does("status")
+        assert admin.does("start", "service") == "service runs.\n"
+        wait_until(lambda: answers(f"http://127.0.0.1:{admin.port}/livez"), 30, "the service answers")
+
     @pytest.mark.parametrize("proxy", ["haproxy", "pgbouncer"])
+    def test_what_stands_before_the_nodes_is_stopped_and_started_again(self, proxy: str, admin: Admin) -> None:
+        assert admin.does("stop", proxy) == f"{proxy} is stopped.\n"
+        assert "not running" in admin.does("status")
+        assert admin.does("start", proxy) == f"{proxy} runs.\n"
+
+    def test_a_signal_waits_for_the_end_of_a_promotion(self, admin: Admin) -> None:
+        command = [program("api-server-cli"), "lab", "promote", "--folder", admin.folder]
+        environment = clean_environment(PYTHONPATH=str(SUPPORT))
+        with subprocess.Popen(["/usr/bin/env", "--default-signal=INT", *map(str, command)], env=environment) as process:
+            wait_until(lambda: LabState.load(admin.folder).fenced == ["a"], 20, "it has begun")  # type: ignore[union-attr] # it is up
+            process.send_signal(signal.SIGINT)
+        assert process.returncode == 130
+        assert admin.does("writer") == "b\n"
+        admin.does("rejoin", "a")
+        assert admin.does("flip").startswith("a is the writer")
+
+    @pytest.mark.parametrize("proxy", ["haproxy", "pgbouncer", "switchboard"])
     def test_what_stands_before_the_nodes_is_killed_and_started_again(self, proxy: str, admin: Admin) -> None:
         assert admin.does("kill", proxy) == f"{proxy} is killed.\n"
         assert "not running" in admin.does("status")
@@ -201,6 +242,7 @@ class TestALabThatRuns:
     def test_the_pooler_does_what_its_console_knows(self, admin: Admin) -> None:
         assert admin.does("pooler", "PAUSE") == "PgBouncer did PAUSE.\n"
         assert admin.does("pooler", "RESUME") == "PgBouncer did RESUME.\n"
+        assert "database=" in admin.does("pooler", "SHOW", "POOLS").splitlines()[0]
         assert "does not do 'NONSENSE'" in admin.refuses("pooler", "NONSENSE")
 
     @pytest.mark.parametrize(

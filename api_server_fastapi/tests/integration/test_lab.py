@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,8 +17,10 @@ import psutil
 import psycopg
 import pytest
 from api_server.exceptions import StartError
+from api_server.local.cluster import Cluster
 from api_server.local.lab import Lab, LabError, LabOptions, ServerState
 from api_server.local.lab_state import LabState
+from api_server.local.replication import Node, wait_until
 from api_server.testing import MakeCluster
 from labs import processes_of, query, rows, write
 from older_postgres import older_programs
@@ -145,6 +148,146 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, monkeypatch: pytest.Monke
         with pytest.raises(LabError, match=f"Port {port}, which the lab needs for clients-a, is taken"):
             Lab.create(tmp_path).up()
     assert processes_of(tmp_path) == []
+
+
+def test_a_folder_that_is_no_labs_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "nodes").mkdir()
+    (tmp_path / "nodes" / "precious").touch()
+    with pytest.raises(LabError, match=r"holds 'nodes', and is no lab's: name an empty one\."):
+        Lab.create(tmp_path, LabOptions(free_ports=True)).up()
+    assert [path.name for path in tmp_path.rglob("*")] == ["nodes", "precious"]
+
+
+@pytest.mark.parametrize("text", ["", "garbage", "{}", "[]", '{"options": {"version": 9}}'])
+def test_a_state_that_no_lab_wrote_is_told(text: str, tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(text)
+    lab = Lab.create(tmp_path, LabOptions(free_ports=True))
+    for do in (lambda: Lab.open(tmp_path), lab.up, lab.down, lab.status):
+        with pytest.raises(LabError, match=r"state\.json is not what a lab of this version remembers: end what runs"):
+            do()
+    assert (tmp_path / "state.json").read_text() == text
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(LabError, match=r"file/lab cannot be one of a lab: Not a directory"):
+        Lab.create(tmp_path / "file" / "lab", LabOptions(free_ports=True)).up()
+    with pytest.raises(StartError, match="No lab runs in"):
+        Lab.open(tmp_path / "file" / "lab")
+
+
+@slow
+def test_what_runs_under_a_state_that_is_lost_is_ended(cluster: MakeCluster) -> None:
+    lab = cluster(haproxy=True)
+    (lab.folder / "state.json").write_text("")
+    with pytest.raises(LabError):
+        lab.down()
+    assert processes_of(lab.folder) == []
+    (lab.folder / "state.json").unlink()
+
+
+@slow
+def test_a_lab_whose_folder_is_deleted_ends(cluster: MakeCluster) -> None:
+    lab = cluster(haproxy=True)
+    shutil.rmtree(lab.folder)
+    wait_until(lambda: processes_of(lab.folder) == [], 15, "all of the lab is gone")
+
+
+@slow
+def test_what_is_left_of_a_lab_whose_folder_is_deleted_is_ended(cluster: MakeCluster) -> None:
+    lab = cluster(haproxy=True)
+    lab.kill_switchboard()
+    shutil.rmtree(lab.folder)
+    assert processes_of(lab.folder) != []
+    lab.down()
+    assert processes_of(lab.folder) == []
+
+
+@slow
+def test_a_promotion_needs_no_proxy_and_no_switchboard(cluster: MakeCluster) -> None:
+    lab = cluster(haproxy=True)
+    write(lab, 1)
+    lab.kill_switchboard()
+    with pytest.raises(LabError, match=r"The switchboard over .* does not answer"):
+        lab.drain("a")
+    assert (status := lab.status()).nodes[0].proxy_state == "ready"
+    assert not status.is_switchboard_running
+    assert lab.promote().node == "b"
+    lab.start_switchboard()
+    assert agent_says(lab, "a") == "down maint"
+    lab.rejoin("a")
+    assert LabState.load(lab.folder).fenced == []  # type: ignore[union-attr] # the lab is up
+    write(lab, 2)
+    wait_for_rows(lab, "a", [1, 2])
+
+
+@slow
+def test_a_promotion_that_cannot_be_leaves_the_old_primary_to_be_started(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cannot(*_: object) -> None:
+        raise LabError("it cannot be")
+
+    write(lab, 1)
+    monkeypatch.setattr(Cluster, "promote", cannot)
+    for move in (lab.promote, lab.flip):
+        with pytest.raises(LabError, match="it cannot be"):
+            move()
+        state = LabState.load(lab.folder)
+        assert state is not None
+        assert (state.primary, state.fenced, state.proxy_states["a"]) == ("a", [], "ready")
+        if move == lab.promote:
+            lab.start("a")
+    assert lab.writer() == "a"
+    write(lab, 2)
+    wait_for_rows(lab, "b", [1, 2])
+
+
+@slow
+@pytest.mark.parametrize("way", ["promote", "start"])
+def test_a_promotion_that_was_broken_off_is_finished(
+    cluster: MakeCluster, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(node: Node) -> None:
+        raise LabError(f"{node.name} is not promoted")
+
+    lab = cluster()
+    write(lab, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(Node, "promote", break_off)
+        with pytest.raises(LabError, match="b is not promoted"):
+            lab.promote()
+    with pytest.raises(LabError, match="The promotion of node b is not finished: `promote` finishes it"):
+        lab.rejoin("a")
+    with pytest.raises(LabError, match="The promotion of node b is not finished: `promote` finishes it"):
+        lab.flip()
+    if way == "promote":
+        assert lab.promote().node == "b"
+    else:
+        lab.kill("b")
+        lab.start("b")
+    assert lab.writer() == "b"
+    lab.rejoin("a")
+    write(lab, 2)
+    wait_for_rows(lab, "a", [1, 2])
+
+
+@slow
+def test_status_tells_commits_that_stand_still_from_those_that_wait_for_nobody(cluster: MakeCluster) -> None:
+    lab = cluster()
+
+    def waits() -> tuple[bool, bool]:
+        return (status := lab.status()).is_synchronous, status.is_stuck
+
+    assert waits() == (True, False)
+    lab.cut("replication-a")
+    assert waits() == (False, True)
+    lab.heal()
+    wait_until(lambda: waits() == (True, False), 10, "the standby follows again")
+    crash(lab, "b")
+    assert waits() == (False, True)
+    lab.kill("b")
+    assert waits() == (False, False)
 
 
 @slow
@@ -467,11 +610,19 @@ def test_pgbouncer_alone_leads_to_each_new_primary(cluster: MakeCluster) -> None
 @slow
 def test_a_service_ends_with_its_lab(cluster: MakeCluster) -> None:
     lab = cluster()
+    with pytest.raises(LabError, match=r"This lab never had a service: `up --service` starts one\."):
+        lab.start_service_again()
     program = "import os, time; print(os.environ['GREETING'], flush=True); time.sleep(600)"
     pid = lab.start_service([sys.executable, "-c", program], {**os.environ, "GREETING": "hello"})
     with pytest.raises(LabError, match=f"runs already, as process {pid}"):
         lab.start_service(["true"], os.environ)
+    with pytest.raises(LabError, match=f"runs already, as process {pid}"):
+        lab.start_service_again()
     assert lab.status().service_pid == pid
+    lab.kill_service()
+    assert not psutil.pid_exists(pid)
+    (lab.folder / "service.log").unlink()
+    pid = lab.start_service_again()
     deadline = time.monotonic() + 10
     while "hello" not in (lab.folder / "service.log").read_text():
         assert time.monotonic() < deadline

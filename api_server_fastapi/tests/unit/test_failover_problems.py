@@ -30,16 +30,25 @@ def run(*, expected: Expectation | None = None, **more: Any) -> Run:
         ledger=ledger,
         verdict=verdict(ledger, []),
         events=[],
-        promotions=[Promotion("b", 2, 10.0)],
+        promotions=[Promotion("b", 2, 10.0, 10.0)],
         bystanders=QUIET,
-        residue_before={"tasks": 9},
-        residue_after={"tasks": 9},
+        rate_per_s=50.0,
+        given_back=frozenset({"used slots"}),
+        residue_before={"tasks": 9, "used slots": 0},
+        residue_after={"tasks": 9, "used slots": 0},
     )
     return replace(good, verdict=judged(good), **more)
 
 
 def judged(good: Run, **figures: Any) -> Any:
-    nothing_wrong: dict[str, Any] = {"lost": (), "doubled": (), "phantom": (), "errors": {}, "slowest_ms": 100.0}
+    nothing_wrong: dict[str, Any] = {
+        "lost": (),
+        "doubled": (),
+        "phantom": (),
+        "errors": {},
+        "slowest_ms": 100.0,
+        "rate_per_s": 50.0,
+    }
     return replace(good.verdict, **{**nothing_wrong, **figures})
 
 
@@ -59,6 +68,8 @@ def test_a_run_that_is_as_expected_has_no_problem() -> None:
         ({"doubled": ("a",)}, "1 writes are doubled: a"),
         ({"phantom": ("a",)}, "1 refused writes are there: a"),
         ({"errors": {"STORAGE_UNAVAILABLE": 3}}, "clients saw errors: {'STORAGE_UNAVAILABLE': 3}"),
+        ({"unasked": ("a",)}, "1 writes are there that nobody asked for: a"),
+        ({"rate_per_s": 47.0}, "writers asked 47.0 times a second instead of 50"),
         ({"slowest_ms": 10_501.0}, "an answer took 10501 ms, and may take 10500"),
     ],
 )
@@ -67,14 +78,22 @@ def test_what_must_not_be_is_a_problem(figures: Mapping[str, Any], problem: str)
 
 
 def test_a_control_that_loses_nothing_is_a_problem() -> None:
-    loses = Expectation(loses=True, client_errors=True)
+    loses = Expectation(loses=True, client_errors=frozenset({"X", "STORAGE_UNAVAILABLE"}))
     assert problems_of(with_verdict(loses, lost=("a",), errors={"X": 1}), 10.0) == []
     (problem,) = problems_of(with_verdict(loses), 10.0)
     assert problem.startswith("nothing was lost")
 
 
 def test_an_outage_may_be_so_long_that_clients_see_errors() -> None:
-    assert problems_of(with_verdict(Expectation(client_errors=True), errors={"STORAGE_UNAVAILABLE": 3}), 10.0) == []
+    assert (
+        problems_of(
+            with_verdict(
+                Expectation(client_errors=frozenset({"X", "STORAGE_UNAVAILABLE"})), errors={"STORAGE_UNAVAILABLE": 3}
+            ),
+            10.0,
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("first", [251.0, None])
@@ -98,8 +117,14 @@ def test_a_request_that_was_never_answered_is_a_problem() -> None:
 
 @pytest.mark.parametrize(
     "seen",
-    [Observation([1.0], ["HTTP 500"]), Observation(), Observation([1.0, 3.5])],
-    ids=["failed", "never answered", "not answered for long"],
+    [
+        Observation([1.0], ["HTTP 500"]),
+        Observation(),
+        Observation([1.0, 3.5]),
+        Observation([3.5, 3.6], began_at=1.0, ended_at=3.7),
+        Observation([1.0, 1.1], began_at=0.9, ended_at=3.5),
+    ],
+    ids=["failed", "never answered", "not answered for long", "late at first", "not answered in the end"],
 )
 def test_bystanders_must_be_answered_all_the_time(seen: Observation) -> None:
     (problem,) = problems_of(run(bystanders={"livez": seen}), 10.0)
@@ -107,8 +132,31 @@ def test_bystanders_must_be_answered_all_the_time(seen: Observation) -> None:
 
 
 def test_what_is_held_may_grow_by_two() -> None:
-    assert problems_of(run(residue_after={"tasks": 11}), 10.0) == []
-    assert problems_of(run(residue_after={"tasks": 12}), 10.0) == ["afterwards the service holds 12 tasks instead of 9"]
+    assert problems_of(run(residue_after={"tasks": 11, "used slots": 0}), 10.0) == []
+    assert problems_of(run(residue_after={"tasks": 12, "used slots": 0}), 10.0) == [
+        "afterwards the service holds 12 tasks instead of 9"
+    ]
+
+
+def test_what_must_be_given_back_may_not_grow_by_one_nor_hide_in_what_was_before() -> None:
+    leaked = {"tasks": 9, "used slots": 1}
+    problems = ["afterwards the service holds 1 used slots instead of 0"]
+    assert problems_of(run(residue_after=leaked), 10.0) == problems
+    assert problems_of(run(residue_before=leaked, residue_after=leaked), 10.0) == problems
+
+
+@pytest.mark.parametrize(("again_s", "found"), [(1.0, 0), (None, 1)])
+def test_an_error_that_may_be_has_to_say_when_to_ask_again(again_s: float | None, found: int) -> None:
+    good = run(expected=Expectation(client_errors=frozenset({"X"})))
+    good.ledger.finished(good.ledger.sent("l", "rest"), Reply("refused", 503, "X", retry_after_s=again_s))
+    assert len(problems_of(good, 10.0)) == found
+
+
+def test_a_scenario_that_should_find_a_node_without_writes_has_to_find_one() -> None:
+    expected = Expectation(finds_read_only=True)
+    (problem,) = problems_of(run(expected=expected), 10.0)
+    assert problem.startswith("no write was sent")
+    assert problems_of(run(expected=expected, server_errors=[ServerError(9.5, "a", "25006")]), 10.0) == []
 
 
 @pytest.mark.parametrize(("at", "sqlstate", "found"), [(11.5, "25006", 1), (10.5, "25006", 0), (11.5, "57P01", 0)])

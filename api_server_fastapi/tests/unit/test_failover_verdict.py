@@ -11,7 +11,15 @@ def asked(key: str, at: float, finished: float | None, outcome: Any = "acknowled
     code = None if outcome == "acknowledged" else more.pop("code", "STORAGE_UNAVAILABLE")
     answer = more.pop("answer", f"plan of {key}") if outcome == "acknowledged" else None
     return Request(
-        key=key, face="rest", attempt=1, sent_at=at, finished_at=finished, outcome=outcome, code=code, answer=answer
+        key=key,
+        face="rest",
+        attempt=1,
+        due_at=more.pop("due_at", at),
+        sent_at=at,
+        finished_at=finished,
+        outcome=outcome,
+        code=code,
+        answer=answer,
     )
 
 
@@ -116,3 +124,15 @@ def test_the_first_acknowledgement_after_a_promotion_is_the_next_one(judge: Any)
 def test_gaps_and_slow_answers_are_measured(judge: Any) -> None:
     judged = judge([*ACKNOWLEDGED, asked("slow", 1.0, 5.0, "refused")], [])
     assert (judged.longest_gap_ms, judged.slowest_ms) == (2000.0, 4000.0)
+
+
+def test_who_is_asked_late_has_waited_since_the_request_was_due(judge: Any) -> None:
+    assert judge([asked("late", 3.0, 3.1, due_at=1.0)], []).slowest_ms == 2100.0
+
+
+def test_the_rate_is_that_at_which_was_asked(judge: Any) -> None:
+    assert judge(ACKNOWLEDGED, []).rate_per_s == round(6 / 3.1, 1)
+
+
+def test_a_row_that_nobody_asked_for_is_told(judge: Any) -> None:
+    assert judge(REQUESTS, [*ROWS, Row("stranger", "x")]).unasked == ("stranger",)

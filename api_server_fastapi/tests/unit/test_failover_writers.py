@@ -64,11 +64,12 @@ async def test_faces_take_turns_and_a_seed_makes_the_same_requests_again() -> No
     assert [face for _, face in asked[0]] == ["rest", "graphql"] * 20
 
 
-async def test_every_tenth_request_asks_for_an_earlier_key_again() -> None:
+async def test_every_third_request_asks_for_an_earlier_key_again_through_each_face() -> None:
     ledger = Ledger()
-    await written(ledger, Writers(ledger, {"rest": at_once}, rate_per_s=1000, seed=1), 101)
-    attempts = Counter(request.attempt > 1 for request in ledger.requests[:101])
-    assert attempts == {False: 91, True: 10}
+    await written(ledger, Writers(ledger, {"rest": at_once, "graphql": at_once}, rate_per_s=1000, seed=1), 121)
+    attempts = Counter((request.face, request.attempt > 1) for request in ledger.requests[:121])
+    again = {"rest": 20, "graphql": 20}
+    assert {face: attempts[face, True] for face in again} == again
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ def up(
     nodes: Annotated[int, typer.Option(min=2, max=3, help="How many nodes there are.")] = 2,
     asynchronous: Annotated[bool, typer.Option("--asynchronous", help="Acknowledge before a standby has it.")] = False,
     haproxy: Annotated[bool, typer.Option(help="Put HAProxy before the nodes.")] = True,
-    pgbouncer: Annotated[bool, typer.Option("--pgbouncer", help="Put PgBouncer before HAProxy.")] = False,
+    pgbouncer: Annotated[
+        bool, typer.Option("--pgbouncer", help="Put PgBouncer before HAProxy, or the writer.")
+    ] = False,
     service: Annotated[bool, typer.Option(help="Serve the application of --app on top.")] = False,
     route: Annotated[
         str, typer.Option(metavar="ROUTE", help="How the service reaches the writer: direct, haproxy or pgbouncer.")
@@ -35,11 +37,11 @@ def up(
     """Start the lab, tell where everything is, and leave it running."""
     if route not in ("direct", "haproxy", "pgbouncer"):
         raise typer.BadParameter("should be direct, haproxy or pgbouncer", param_hint="--route")
-    if (route == "haproxy" and not (haproxy or pgbouncer)) or (route == "pgbouncer" and not pgbouncer):
+    if (route == "haproxy" and not haproxy) or (route == "pgbouncer" and not pgbouncer):
         raise typer.BadParameter(f"{route} needs --{route}", param_hint="--route")
     from api_server.cli.lab_start import LabStart, start_lab  # noqa: PLC0415 - help waits for no driver
 
-    start = LabStart(nodes, not asynchronous, haproxy or pgbouncer, pgbouncer, free_ports)
+    start = LabStart(nodes, not asynchronous, haproxy, pgbouncer, free_ports)
     raise typer.Exit(start_lab(folder, start, service_port=port if service else None, route=route))
 
 
@@ -118,7 +120,7 @@ def rejoin(node: _Node, folder: _Folder = _DEFAULT) -> None:
 
 @app.command()
 def start(part: _Part, folder: _Folder = _DEFAULT) -> None:
-    """Start a node again as what it was, or HAProxy or PgBouncer; an old primary may only rejoin."""
+    """Start a node again as what it was, or what stands beside it; an old primary may only rejoin."""
     raise typer.Exit(_lab(folder).start(part))
 
 
@@ -131,7 +133,7 @@ def stop(
     ] = "fast",
     folder: _Folder = _DEFAULT,
 ) -> None:
-    """Shut a node or the service down in good order."""
+    """Shut a node, what stands before the nodes, or the service down in good order."""
     if mode not in ("fast", "smart", "immediate"):
         raise typer.BadParameter("should be fast, smart or immediate", param_hint="--mode")
     raise typer.Exit(_lab(folder).stop(part, mode))

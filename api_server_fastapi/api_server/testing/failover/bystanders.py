@@ -20,20 +20,24 @@ _PAUSE_S = 0.1
 
 @dataclass(slots=True)
 class Observation:
-    """When something was answered, by `time.monotonic`, and what went wrong."""
+    """When something was answered, by `time.monotonic`, and what went wrong between begin and end."""
 
     answered_at: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    began_at: float | None = None
+    ended_at: float | None = None
 
     @property
     def longest_gap_ms(self) -> float:
-        """The longest time between two answers."""
-        gaps = (later - earlier for earlier, later in pairwise(self.answered_at))
+        """The longest time without an answer, also before the first and after the last one."""
+        moments = [self.began_at, *self.answered_at, self.ended_at]
+        gaps = (later - earlier for earlier, later in pairwise(moment for moment in moments if moment is not None))
         return round(max(gaps, default=0.0) * 1000, 1)
 
 
 async def observe(bystander: Bystander, observation: Observation) -> None:
     """Write down what becomes of a bystander until this is cancelled."""
+    observation.began_at = time.monotonic()
     while True:
         try:
             async with aclosing(cast("AsyncGenerator[None]", bystander())) as answers:

@@ -25,28 +25,35 @@ class NoAnswerError(Exception):
 class Reply:
     """What came back: a promise that the write is kept, one that it is not, or neither.
 
-    `answer` tells one kept thing from another, such as the id that the service gave it.
+    `answer` tells one kept thing from another, such as the id that the service gave it. `retry_after_s` is when an
+    answer that is no promise says to ask again.
     """
 
     outcome: Outcome
     status: int | None = None
     code: str | None = None
     answer: str | None = None
+    retry_after_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One write that was asked; times are those of `time.monotonic`, `attempt` counts the requests of its key."""
+    """One write that was asked; times are those of `time.monotonic`, `attempt` counts the requests of its key.
+
+    It was to be sent at `due_at`, from which its client waits, however late a busy machine sent it.
+    """
 
     key: str
     face: str
     attempt: int
+    due_at: float
     sent_at: float
     finished_at: float | None = None
     outcome: Outcome = "unknown"
     status: int | None = None
     code: str | None = NEVER_ANSWERED
     answer: str | None = None
+    retry_after_s: float | None = None
 
 
 class Ledger:
@@ -62,10 +69,12 @@ class Ledger:
         """What was asked so far; what was not answered yet has the outcome `unknown`."""
         return tuple(self._requests)
 
-    def sent(self, key: str, face: str) -> int:
+    def sent(self, key: str, face: str, due_at: float | None = None) -> int:
         """Write down that a request is sent now, and return its number."""
-        self._attempts[key] = self._attempts.get(key, 0) + 1
-        self._requests.append(Request(key=key, face=face, attempt=self._attempts[key], sent_at=time.monotonic()))
+        self._attempts[key] = attempt = self._attempts.get(key, 0) + 1
+        now = time.monotonic()
+        due_at = now if due_at is None else due_at
+        self._requests.append(Request(key=key, face=face, attempt=attempt, due_at=due_at, sent_at=now))
         return len(self._requests) - 1
 
     def finished(self, number: int, reply: Reply) -> None:
@@ -77,6 +86,7 @@ class Ledger:
             status=reply.status,
             code=reply.code,
             answer=reply.answer,
+            retry_after_s=reply.retry_after_s,
         )
         self.acknowledgements += reply.outcome == "acknowledged"
 

@@ -1,6 +1,6 @@
 """How a run differs from what its scenario expects, in sentences."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from api_server.testing.failover.server_errors import READ_ONLY
@@ -12,6 +12,7 @@ _ANSWERED_AFTER_MS = 500
 _BYSTANDERS_WAIT_MS = 2000
 _READ_ONLY_FOR_S = 1.0
 _RESIDUE = 2
+_RATE = 0.95
 _SHOWN = 3
 
 
@@ -23,16 +24,20 @@ def problems_of(run: "Run", deadline_s: float) -> list[str]:
         *_problems_of_times(run),
         *_problems_of_read_only_nodes(run),
         *_problems_of_bystanders(run),
-        *(f"afterwards the service holds {text}" for text in grown(run.residue_before, run.residue_after)),
+        *(
+            f"afterwards the service holds {text}"
+            for text in held(run.residue_before, run.residue_after, run.given_back)
+        ),
     ]
 
 
-def grown(before: Mapping[str, int], after: Mapping[str, int]) -> list[str]:
-    """Return what there is more of than before, by more than chance makes it differ."""
+def held(before: Mapping[str, int], after: Mapping[str, int], given_back: Collection[str]) -> list[str]:
+    """Return what there is any of though it must be given back, and what is more than before but for chance."""
+    most = {name: 0 if name in given_back else number + _RESIDUE for name, number in before.items()}
     return [
-        f"{after[name]} {name} instead of {number}"
+        f"{after[name]} {name} instead of {0 if name in given_back else number}"
         for name, number in before.items()
-        if after.get(name, number) > number + _RESIDUE
+        if after[name] > most[name]
     ]
 
 
@@ -47,12 +52,20 @@ def _problems_of_what_is_kept(run: "Run") -> Iterator[str]:
         yield f"{len(judged.doubled)} writes are doubled: {_some(judged.doubled)}"
     if judged.phantom:
         yield f"{len(judged.phantom)} refused writes are there: {_some(judged.phantom)}"
+    if judged.unasked:
+        yield f"{len(judged.unasked)} writes are there that nobody asked for: {_some(judged.unasked)}"
 
 
 def _problems_of_answers(run: "Run", most_ms: float) -> Iterator[str]:
     judged = run.verdict
-    if judged.errors and not run.scenario.expected.client_errors:
-        yield f"clients saw errors: {dict(judged.errors)}"
+    allowed = run.scenario.expected.client_errors
+    if errors := {code: number for code, number in judged.errors.items() if code not in allowed}:
+        yield f"clients saw errors: {errors}"
+    endless = [request for request in run.ledger.requests if request.code in allowed and request.retry_after_s is None]
+    if endless:
+        yield f"{len(endless)} errors did not say when to ask again: {endless[0].face}, {endless[0].code}"
+    if judged.rate_per_s < run.rate_per_s * _RATE:
+        yield f"writers asked {judged.rate_per_s} times a second instead of {run.rate_per_s:g}"
     if judged.slowest_ms > most_ms:
         yield f"an answer took {judged.slowest_ms:.0f} ms, and may take {most_ms:.0f}"
     if hanging := sum(request.finished_at is None for request in run.ledger.requests):
@@ -73,6 +86,8 @@ def _problems_of_times(run: "Run") -> Iterator[str]:
 
 def _problems_of_read_only_nodes(run: "Run") -> Iterator[str]:
     """Nothing may be written to a node that takes no writes, but right after a promotion."""
+    if run.scenario.expected.finds_read_only and not any(error.sqlstate == READ_ONLY for error in run.server_errors):
+        yield "no write was sent to a node that takes none: it would not be seen if that went on"
     promoted_at = [promotion.accepts_writes_at for promotion in run.promotions]
     late = [
         error

@@ -62,8 +62,9 @@ class Stage:
         time.sleep(least_s if most_s is None else self.rng.uniform(least_s, most_s))
 
     def promote(self, node: str | None = None, *, fence: bool = True) -> Promotion:
-        """Promote a standby, and keep the moment from which it took writes."""
-        self.disturb(f"promote {node or 'the standby'}")
+        """Promote a standby, by chance where there are several, and keep the moment from which it took writes."""
+        node = node or self.rng.choice(self.lab.candidates())
+        self.disturb(f"promote {node}")
         promotion = self.lab.promote(node, fence=fence)
         self.promoted(promotion)
         return promotion
@@ -86,12 +87,14 @@ class Stage:
 class Expectation:
     """What should come of a scenario.
 
-    `loses` is for controls, which show that a loss would be seen. `first_ack_ms` holds for each promotion, and
-    `longest_window_ms` for each window.
+    `loses` is for controls, which show that a loss would be seen. `client_errors` are the codes that clients may see,
+    each with a time to ask again. `first_ack_ms` holds for each promotion, and `longest_window_ms` for each window.
+    `finds_read_only` is for what has no teeth unless a write is sent to a node that takes none.
     """
 
     loses: bool = False
-    client_errors: bool = False
+    client_errors: frozenset[str] = frozenset()
+    finds_read_only: bool = False
     first_ack_ms: float | None = None
     longest_window_ms: float | None = None
 

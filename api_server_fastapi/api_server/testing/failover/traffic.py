@@ -93,6 +93,8 @@ class Traffic:
                     if task.done():
                         task.result()
             finally:
+                for observation in self.bystanders.values():
+                    observation.ended_at = time.monotonic()
                 for task in watching:
                     task.cancel()
                 await asyncio.gather(*watching, return_exceptions=True)

@@ -23,11 +23,13 @@ class Verdict:
     - `lost`: acknowledged, and what was acknowledged is not there.
     - `doubled`: there more than once, or acknowledged as two different things.
     - `phantom`: there, though every answer said that it is not.
+    - `unasked`: there, though nobody asked for it.
+    - `rate_per_s`: how often writes were asked.
     - `windows_ms`: for each disturbance, the longest time without an acknowledgement from the last one before it to
       the next disturbance.
     - `first_ack_ms`: for each promotion, from the moment the new primary took writes to the next acknowledgement; None
       where there was none.
-    - `slowest_ms`: what the slowest answer took.
+    - `slowest_ms`: what the slowest answer took, from the moment its request was due.
     - `errors`: how often each code was the answer.
     """
 
@@ -36,6 +38,8 @@ class Verdict:
     lost: tuple[str, ...]
     doubled: tuple[str, ...]
     phantom: tuple[str, ...]
+    unasked: tuple[str, ...]
+    rate_per_s: float
     windows_ms: tuple[float, ...]
     first_ack_ms: tuple[float | None, ...]
     longest_gap_ms: float
@@ -72,10 +76,12 @@ def verdict(
         lost=tuple(sorted(key for key, answers in promised.items() if not _are_kept(answers, kept.get(key, [])))),
         doubled=tuple(sorted(key for key in asked if len(kept.get(key, [])) > 1 or len(promised[key]) > 1)),
         phantom=tuple(sorted(key for key in asked if key in kept and _is_refused(asked[key]))),
+        unasked=tuple(sorted(key for key in kept if key not in asked)),
+        rate_per_s=_rate_per_s(requests),
         windows_ms=_windows_ms(acknowledged_at, sorted(disturbed_at), until),
         first_ack_ms=tuple(_first_after_ms(acknowledged_at, moment) for moment in accepting_at),
         longest_gap_ms=_longest_gap_ms(acknowledged_at),
-        slowest_ms=_ms(max((_finished_at(request) - request.sent_at for request in requests), default=0.0)),
+        slowest_ms=_ms(max((_finished_at(request) - request.due_at for request in requests), default=0.0)),
         errors=dict(Counter(_error(request) for request in requests if request.outcome != "acknowledged")),
     )
 
@@ -96,6 +102,11 @@ def _is_refused(requests: Sequence[Request]) -> bool:
 
 def _finished_at(request: Request) -> float:
     return request.sent_at if request.finished_at is None else request.finished_at
+
+
+def _rate_per_s(requests: Sequence[Request]) -> float:
+    took_s = requests[-1].sent_at - requests[0].sent_at if requests else 0.0
+    return round((len(requests) - 1) / took_s, 1) if took_s else 0.0
 
 
 def _error(request: Request) -> str:

@@ -11,18 +11,18 @@ from api_server.testing.failover.ledger import Ledger, NoAnswerError, Reply
 Send = Callable[[str], Awaitable[Reply]]
 """Asks for a write under a key; raises NoAnswerError, OSError or TimeoutError where what became of it is not known."""
 
-_REMEMBERED = 100
+_REMEMBERED = 50
 
 
 class Writers:
     """Asks through one face after the other, `rate_per_s` times a second, by keys of its own.
 
-    Every `again_every`-th request asks for an earlier key once more, as a client does that is not sure. A `seed` makes
-    the same keys again.
+    Every `again_every`-th request asks for an earlier key once more, as a client does that is not sure: a number that
+    shares no factor with that of the faces has each of them asked again. A `seed` makes the same keys again.
     """
 
     def __init__(
-        self, ledger: Ledger, faces: Mapping[str, Send], *, rate_per_s: float, seed: int, again_every: int = 10
+        self, ledger: Ledger, faces: Mapping[str, Send], *, rate_per_s: float, seed: int, again_every: int = 3
     ) -> None:
         self._ledger = ledger
         self._faces = faces
@@ -48,9 +48,10 @@ class Writers:
         begun = loop.time()
         try:
             for number, face in zip(itertools.count(), itertools.cycle(self._faces), strict=False):
-                if await self._stops_before(begun + number * self._interval_s):
+                due_at = begun + number * self._interval_s
+                if await self._stops_before(due_at):
                     break
-                asking.add(asyncio.create_task(self._ask(self._key(number), face)))
+                asking.add(asyncio.create_task(self._ask(self._key(number), face, due_at)))
                 asking -= _answered(asking)
             if asking:
                 await asyncio.wait(asking, timeout=self._drain_s)
@@ -76,8 +77,9 @@ class Writers:
         self._recent.append(key)
         return key
 
-    async def _ask(self, key: str, face: str) -> None:
-        number = self._ledger.sent(key, face)
+    async def _ask(self, key: str, face: str, due_at: float) -> None:
+        # The loop's clock is `time.monotonic`.
+        number = self._ledger.sent(key, face, due_at)
         try:
             reply = await self._faces[face](key)
         except NoAnswerError as error:

@@ -9,14 +9,19 @@ from throttling_sequencer.infrastructure.db.storage import using_storage
 
 _DELETED_AT_ONCE = 5_000
 
-# One statement, and one array a column: neither the event loop nor the server sees single rows.
+# One statement, and one array a column: neither the event loop nor the server sees single rows. What is there already
+# is written once more, as it is: a commit that writes nothing waits for no standby.
 _ADD = """
     INSERT INTO throttling_sequencer.gql_request_info
         (operation_id, request_id, operation_name, user_id, unix_time, duration_ms, outcome)
-    SELECT * FROM unnest(
+    SELECT DISTINCT ON (operation_id)
+        operation_id, request_id, operation_name, user_id, unix_time, duration_ms, outcome
+    FROM unnest(
         {}::uuid[], {}::text[], {}::text[], {}::text[], {}::double precision[], {}::double precision[], {}::text[]
-    )
-    ON CONFLICT (operation_id) DO NOTHING
+    ) WITH ORDINALITY
+        AS given (operation_id, request_id, operation_name, user_id, unix_time, duration_ms, outcome, place)
+    ORDER BY operation_id, place
+    ON CONFLICT (operation_id) DO UPDATE SET operation_id = excluded.operation_id
 """
 
 # Several processes delete at the same time: what one has taken, others leave to it.
@@ -33,10 +38,7 @@ _DELETE = """
 
 
 class PiccoloGqlRequestRepository:
-    """Keeps the request log in `gql_request_info`; each statement may take `timeout_s`, waiting for the pool included.
-
-    The log is an observation: under synchronous replication a repeated `add` does not wait for the standby.
-    """
+    """Keeps the request log in `gql_request_info`; a statement may take `timeout_s`, waiting for the pool included."""
 
     def __init__(self, timeout_s: float = 3.0) -> None:
         self._timeout_s = timeout_s

@@ -48,6 +48,11 @@ def _kill_three_times(stage: Stage) -> None:
         _kill_and_promote(stage)
 
 
+def _kill_four_times(stage: Stage) -> None:
+    for _ in range(4):
+        _kill_and_promote(stage)
+
+
 def _kill_five_times(stage: Stage) -> None:
     for _ in range(5):
         _kill_and_promote(stage)
@@ -381,9 +386,9 @@ SCENARIOS = {
         SequencerScenario(
             name="kill-in-turns",
             failure_mode="F1",
-            says="three times in a row",
-            steps=_kill_three_times,
-            failovers=3,
+            says="four times in a row",
+            steps=_kill_four_times,
+            failovers=4,
             expected=_SAFE,
         ),
         SequencerScenario(

@@ -13,7 +13,12 @@ from api_server.local.postgres import PostgresAddress
 from pydantic import SecretStr
 from scripted_postgres import ScriptedServer, black_hole, scripted
 from throttling_sequencer.core.database_config import PiccoloDBConfig
-from throttling_sequencer.infrastructure.db.primary import NotTheWriterError, PrimaryConnector, Writer
+from throttling_sequencer.infrastructure.db.primary import (
+    NoRoomError,
+    NotTheWriterError,
+    PrimaryConnector,
+    Writer,
+)
 from writer_ears import HeardOfWriters
 
 
@@ -335,3 +340,122 @@ async def test_a_standby_is_never_the_writer(heard: HeardOfWriters) -> None:
                 await connector.connect()
         assert connector.writer is None
         assert "TargetServerAttributeNotMatched" in (connector.trouble or "")
+
+
+@pytest.mark.parametrize("sqlstate", ["53300", "57P03"])
+@pytest.mark.parametrize("is_doubted", [False, True])
+async def test_a_writer_that_lets_nobody_else_in_is_not_lost_while_connections_to_it_work(
+    heard: HeardOfWriters, sqlstate: str, is_doubted: bool
+) -> None:
+    host = ScriptedServer()
+    async with scripted(host), connecting(config_for(host), heard) as connector:
+        kept = await connector.connect()
+        host.sqlstate = sqlstate
+        if is_doubted:
+            connector.doubt()
+        with pytest.raises(NoRoomError):
+            async with asyncio.timeout(5):
+                await connector.connect()
+        asked = host.asked
+        # Who comes next does not even ask.
+        with pytest.raises(NoRoomError):
+            await connector.connect()
+        assert host.asked == asked
+        assert connector.has_no_room
+        assert (connector.is_refused, connector.lost_since, heard.losses) == (False, None, [])
+        kept.terminate()
+        assert not connector.has_no_room
+        host.sqlstate = None
+        await port_of(await connector.connect())
+
+
+async def test_while_the_writer_lets_nobody_in_another_is_still_looked_for(heard: HeardOfWriters) -> None:
+    old, new = ScriptedServer(), ScriptedServer(is_standby=True)
+    async with scripted(old, new), connecting(config_for(old, new), heard) as connector:
+        kept = await connector.connect()
+        old.sqlstate = "57P03"
+        connector.look_around(5.0)
+        await until(lambda: old.asked > 3)
+        new.is_standby, new.timeline = False, 2
+        await until(lambda: connector.writer == new.writer)
+        assert kept.is_closed()
+
+
+async def test_who_is_cancelled_as_a_connection_is_found_loses_none(heard: HeardOfWriters) -> None:
+    """In whichever turn of the loop that happens."""
+    host = ScriptedServer()
+    async with scripted(host):
+        for turns in range(8):
+            async with connecting(config_for(host), HeardOfWriters()) as connector:
+                waiting = asyncio.create_task(connector.connect())
+                await until(lambda: connector._search is not None)
+                search = connector._search
+                assert search is not None
+                await asyncio.wait({search._task})
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                waiting.cancel()
+                await asyncio.wait({waiting})
+                if not waiting.cancelled():
+                    waiting.result().terminate()
+                await until(lambda: not host.open_sessions)
+
+
+async def test_a_promotion_elsewhere_is_found_while_the_old_connections_answer(heard: HeardOfWriters) -> None:
+    old, new = ScriptedServer(), ScriptedServer(is_standby=True)
+    now = [1000.0]
+    async with (
+        scripted(old, new),
+        connecting(config_for(old, new), heard, clock=lambda: now[0]) as connector,
+    ):
+        kept = await connector.connect()
+        new.is_standby, new.timeline = False, 2
+        connector.look_around_now_and_then()
+        await until(kept.is_closed)
+        assert connector.writer == new.writer
+        asked = new.asked
+        connector.look_around_now_and_then()
+        assert connector._looking is not None
+        await asyncio.wait({connector._looking})
+        assert new.asked == asked
+        now[0] += 5.0
+        connector.look_around_now_and_then()
+        await until(lambda: new.asked > asked)
+
+
+async def test_where_there_is_one_host_nobody_looks_for_another(heard: HeardOfWriters) -> None:
+    host = ScriptedServer()
+    async with scripted(host), connecting(config_for(host), heard) as connector:
+        connector.look_around_now_and_then()
+        assert connector._looking is None
+
+
+async def test_two_addresses_of_one_server_are_no_two_writers(heard: HeardOfWriters) -> None:
+    """Whichever is the first to answer, also where the other takes its time."""
+    one, other = ScriptedServer(), ScriptedServer(slow_s=0.02)
+    async with scripted(one, other), connecting(config_for(one, other), heard) as connector:
+        kept = await connector.connect()
+        for slow_s in (0.0, 0.02, 0.15):
+            one.slow_s, other.slow_s = slow_s, 0.0
+            connector.doubt()
+            await port_of(await connector.connect())
+        assert len(heard.changes) == 1
+        assert not kept.is_closed()
+        kept.terminate()
+
+
+async def test_who_does_not_answer_in_time_has_not_refused(heard: HeardOfWriters) -> None:
+    standby, silent = ScriptedServer(is_standby=True), ScriptedServer(is_silent=True)
+    async with (
+        scripted(standby, silent),
+        connecting(config_for(standby, silent), heard, host_timeout_s=0.02) as connector,
+    ):
+        waiting = asyncio.create_task(connector.connect())
+        told: list[bool] = []
+        with connector.telling(lambda: told.append(connector.is_refused)):
+            await until(lambda: silent.asked > 2)
+        assert told == []
+        silent.is_silent, silent.is_standby = False, True
+        await until(lambda: connector.is_refused)
+        waiting.cancel()
+        await asyncio.wait({waiting})

@@ -424,6 +424,42 @@ async def test_a_server_that_stops_and_starts_again_costs_nobody_an_error(
     assert min(numbers) > 1
 
 
+@pytest.fixture
+def narrow(database: PostgresAddress) -> PostgresAddress:
+    """Give a database that lets in two connections at a time."""
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("DO $$ BEGIN CREATE ROLE narrow LOGIN PASSWORD 'x'; EXCEPTION WHEN OTHERS THEN END $$")
+        connection.execute("ALTER ROLE narrow CONNECTION LIMIT 2")
+    return PostgresAddress(database.host, database.port, "narrow", database.database, "x")
+
+
+async def test_where_no_more_connections_are_let_in_those_that_are_serve_everybody(
+    narrow: PostgresAddress, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In turn: nobody waits out his time for a connection of his own."""
+    waited: list[float] = []
+
+    async def attempt(within_s: float) -> None:
+        async with unit_of_work(within_s) as connection:
+            await connection.execute("SELECT pg_sleep(0.02)")
+
+    async def work() -> None:
+        for _ in range(12):
+            begun = time.monotonic()
+            await retried(attempt, within_s=3.0)
+            waited.append(time.monotonic() - begun)
+
+    async with pool_on(narrow, PICCOLO_DB_POOL_SIZE="8"):
+        await asyncio.gather(*(work() for _ in range(6)))
+        assert DB.pool is not None
+        assert DB.pool.get_size() == 2
+        assert connector().lost_since is None
+        assert free_places() == 8
+    assert len(waited) == 72
+    assert max(waited) < 1.5
+    assert "no writer is found" not in capfd.readouterr().out
+
+
 def make_default_read_only(address: PostgresAddress, value: LiteralString) -> None:
     """Have all sessions of a server, the present ones too, take writes or not."""
     with psycopg.connect(address.url, autocommit=True, options="-c default_transaction_read_only=off") as connection:

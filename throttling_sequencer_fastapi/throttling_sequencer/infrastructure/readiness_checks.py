@@ -1,5 +1,7 @@
 """Whether the sequencer's own parts work: the pool, the lane, the request log."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
@@ -16,14 +18,19 @@ _POOL_TIMEOUT_S = 2.5
 
 # Of a role that may not look, the server hides what the standbys are, but not that there are some.
 _REPLICATION = """
-    SELECT current_setting('synchronous_standby_names') <> '' AS is_synchronous, count(*) AS standbys,
-        count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS synchronous, count(sync_state) AS seen
+    SELECT current_setting('synchronous_standby_names') <> ''
+            AND current_setting('synchronous_commit') NOT IN ('off', 'local') AS is_synchronous,
+        count(*) AS standbys, count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) AS synchronous,
+        count(sync_state) AS seen
     FROM pg_stat_replication
 """
 
 
 class DatabasePoolCheck(ReadinessCheck):
-    """Succeeds where a connection of the pool takes writes; it may lead through HAProxy or PgBouncer."""
+    """Succeeds where a connection of the pool takes writes; it may lead through HAProxy or PgBouncer.
+
+    Has the other hosts asked, too, in the background: the one that is known may have been replaced without a word.
+    """
 
     def __init__(self) -> None:
         super().__init__("database_pool")
@@ -31,8 +38,10 @@ class DatabasePoolCheck(ReadinessCheck):
     async def _execute(self) -> ReadinessCheckResult:
         if (pool := DB.pool) is None:
             return self.not_applicable("there is no pool in this process")
+        if DB.connector is not None:
+            DB.connector.look_around_now_and_then()
         try:
-            async with using_storage(_POOL_TIMEOUT_S), pool.acquire(timeout=_POOL_TIMEOUT_S) as connection:
+            async with using_storage(_POOL_TIMEOUT_S), _connection(pool) as connection:
                 is_read_only = await connection.fetchval("SHOW transaction_read_only") == "on"
                 replication = {} if is_read_only else await _replication(connection)
         except StorageUnavailableError as error:
@@ -41,7 +50,18 @@ class DatabasePoolCheck(ReadinessCheck):
         details = {**connections, **_writer(), **replication}
         if is_read_only:
             return self.failed("the pool leads to a database that is read-only", details)
+        if replication.get("is_synchronous") and 0 in {replication["standbys"], replication["synchronous_standbys"]}:
+            return self.warning("takes writes, whose commits wait: no standby is there to confirm them", details)
         return self.success("takes writes", details)
+
+
+@asynccontextmanager
+async def _connection(pool: asyncpg.Pool) -> AsyncIterator[asyncpg.Connection]:
+    connection = await DB.acquire(_POOL_TIMEOUT_S)
+    try:
+        yield connection
+    finally:
+        await pool.release(connection)
 
 
 def _writer() -> dict[str, Any]:

@@ -44,4 +44,5 @@ class LoggedWriterEvents:
             port=writer.port,
             timeline=writer.timeline,
             newest_timeline=newest_timeline,
+            advice="fence it; where it was restored from a backup, or upgraded, restart this service",
         )

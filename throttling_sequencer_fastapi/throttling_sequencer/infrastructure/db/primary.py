@@ -4,18 +4,26 @@ import asyncio
 import random
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import asyncpg
 
 from throttling_sequencer.core.database_config import PiccoloDBConfig
-from throttling_sequencer.infrastructure.db.trouble import DATABASE_ERRORS, in_words, is_lasting
+from throttling_sequencer.infrastructure.db.primary_search import (
+    Address,
+    Found,
+    NoRoomError,
+    Race,
+    Search,
+    Writer,
+    ended,
+)
+from throttling_sequencer.infrastructure.db.trouble import DATABASE_ERRORS, in_words, says_no_room
 
-Address: TypeAlias = tuple[str, int]
+__all__ = ["SESSION", "NoRoomError", "NotTheWriterError", "PrimaryConnector", "Writer", "WriterEvents"]
 
 # Null on a standby, where the rest would be an error.
 _TIMELINE = """
@@ -36,20 +44,14 @@ _TELL_AFTER_S = 0.5
 
 _AT_A_TIME = 2
 
+# How long nobody else tries to log in to a server that has no room for another connection, while some work.
+_NO_ROOM_S = 0.3
+
+# Where nothing else has the hosts asked: a server that was replaced may go on to answer.
+_NOW_AND_THEN_S = 5.0
+_LOOK_S = 1.0
+
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 3000}
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """A server that takes writes; the timeline, where it tells it, grows by one with each promotion."""
-
-    host: str
-    port: int
-    timeline: int | None
-
-    @property
-    def address(self) -> Address:
-        return self.host, self.port
 
 
 class WriterEvents(Protocol):
@@ -93,7 +95,7 @@ class PrimaryConnector:
     ) -> None:
         self.writer: Writer | None = None
         self.lost_since: float | None = None
-        # Whether every host has answered that it is not the writer.
+        # Whether every host has answered, last, that it is not the writer.
         self.is_refused = False
         self._listeners: set[Callable[[], None]] = set()
         self._addresses = config.addresses
@@ -113,13 +115,14 @@ class PrimaryConnector:
         self._newest_timeline: int | None = None
         self._fenced: set[Writer] = set()
         self._is_trusted = False
+        self._no_room_until = float("-inf")
         # To log in costs milliseconds of the event loop. When a pool is filled anew, the first connections are to work
         # while the next are made.
         self._few_at_a_time = asyncio.Semaphore(_AT_A_TIME)
         self._is_told_lost = False
         self._errors: dict[Address, Exception] = {}
         self._connections: WeakKeyDictionary[asyncpg.Connection, Writer] = WeakKeyDictionary()
-        self._search: _Search | None = None
+        self._search: Search | None = None
         self._looking: asyncio.Task[None] | None = None
         self._looks_until = float("-inf")
         self._looked_at = float("-inf")
@@ -141,20 +144,29 @@ class PrimaryConnector:
     async def connect(self, *_: object, **__: object) -> asyncpg.Connection:
         """Return a connection to the server that takes writes, as soon as there is one; who asks bounds the time.
 
-        Raises at once what waiting does not mend, such as a wrong password. What a pool adds are asyncpg's defaults.
+        Raises at once what waiting does not mend, such as a wrong password, and NoRoomError. What a pool adds are
+        asyncpg's defaults.
         """
         while True:
             async with self._few_at_a_time:
-                if self.writer is not None and self._is_trusted:
-                    try:
-                        return await self._connect_to(self.writer.address)
-                    except DATABASE_ERRORS as error:
-                        self._errors[self.writer.address] = error
-                        self.doubt()
+                if self.has_no_room:
+                    raise NoRoomError("the server lets nobody else in")
+                if (connection := await self._connected_to_known()) is not None:
+                    return connection
             if self.lost_since is None:
                 self.lost_since = self._clock()
-            if (connection := await self._searched()) is not None:
+            try:
+                connection = await self._searched()
+            except NoRoomError:
+                self.lost_since = None
+                raise
+            if connection is not None:
                 return connection
+
+    @property
+    def has_no_room(self) -> bool:
+        """Whether the writer has just let nobody else in, and connections to it are there to be waited for."""
+        return self._clock() < self._no_room_until and self._has_live_connections()
 
     @contextmanager
     def telling(self, listener: Callable[[], None]) -> Iterator[None]:
@@ -179,6 +191,11 @@ class PrimaryConnector:
         if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look(), name="looking for the writer")
 
+    def look_around_now_and_then(self) -> None:
+        """Search in the background, not often, for a server that was promoted while the known one goes on to answer."""
+        if len(self._addresses) > 1:
+            self.look_around(_LOOK_S, no_sooner_than_s=_NOW_AND_THEN_S)
+
     async def close(self) -> None:
         """End what runs in the background."""
         if self._looking is not None:
@@ -193,6 +210,10 @@ class PrimaryConnector:
                 async with asyncio.timeout(left):
                     try:
                         connection = await self._searched()
+                    except NoRoomError:
+                        # Another one may be promoted a moment later.
+                        await asyncio.sleep(self._pauses_s[1])
+                        continue
                     except DATABASE_ERRORS:
                         return
                 if connection is not None:
@@ -202,20 +223,21 @@ class PrimaryConnector:
     async def _searched(self) -> asyncpg.Connection | None:
         """Wait for a search, and return its connection, None where somebody else got that one."""
         if self._search is None or self._search.is_over:
-            self._search = _Search(self._find())
+            self._search = Search(self._find())
         return await self._search.wait()
 
     async def _find(self) -> asyncpg.Connection:
-        race = _Race(len(self._addresses), set(self._addresses))
+        race = Race(len(self._addresses), set(self._addresses))
         asking = [asyncio.create_task(self._ask(address, race)) for address in self._addresses]
         chosen: asyncpg.Connection | None = None
         try:
-            writer, chosen = await race.winner(self._grace_s)
-            self._accept(writer)
-            await _ended(asking)
+            known = self.writer
+            writer, chosen = await race.winner(self._grace_s, known)
+            self._accept(writer, is_known_lost=known is not None and known.address in race.errors)
+            await ended(asking)
         except BaseException:
             chosen = None
-            await _ended(asking)
+            await ended(asking)
             raise
         finally:
             for _, found in race.found:
@@ -223,23 +245,37 @@ class PrimaryConnector:
                     found.terminate()
         return chosen
 
-    async def _ask(self, address: Address, race: "_Race") -> None:
+    async def _ask(self, address: Address, race: Race) -> None:
         """Ask a host again and again until it takes writes."""
         begun = self._clock()
         while True:
             try:
-                race.found.append(await self._open(address))
+                found = await self._open(address)
             except (ValueError, *DATABASE_ERRORS) as error:
-                self._note(address, error)
-                race.errors[address] = error
-                race.heard_of(address)
-                # What waiting does not mend is said to who waits, as it is.
-                self._set_refused(is_refused=not race.silent and not race.is_hopeless)
+                no_room = self._no_room(address, error)
+                if no_room is None:
+                    self._note(address, error)
+                race.failed(address, error, no_room)
+                self._set_refused(is_refused=race.is_refused)
             else:
-                race.heard_of(address)
+                race.succeeded(address, found)
                 return
             slower = _LONG_PAUSES if self._clock() - begun > _LONG_S else 1.0
             await asyncio.sleep(slower * random.uniform(*self._pauses_s))
+
+    async def _connected_to_known(self) -> asyncpg.Connection | None:
+        """Return a connection to the server that is known, None where it is not trusted (any more)."""
+        if self.writer is None or not self._is_trusted:
+            return None
+        address = self.writer.address
+        try:
+            return await self._connect_to(address)
+        except DATABASE_ERRORS as error:
+            if (no_room := self._no_room(address, error)) is not None:
+                raise no_room from error
+            self._errors[address] = error
+            self.doubt()
+            return None
 
     async def _connect_to(self, address: Address) -> asyncpg.Connection:
         writer, connection = await self._open(address)
@@ -250,7 +286,7 @@ class PrimaryConnector:
             raise
         return connection
 
-    async def _open(self, address: Address) -> "_Found":
+    async def _open(self, address: Address) -> Found:
         """Connect to a host; raises NotTheWriterError where another one has been promoted after it."""
         begun = self._clock()
         guard = asyncio.timeout(self._patience[address])
@@ -264,7 +300,7 @@ class PrimaryConnector:
         self._patience[address] = max(self._host_timeout_s, 3 * (self._clock() - begun))
         return writer, connection
 
-    async def _connected(self, address: Address) -> "_Found":
+    async def _connected(self, address: Address) -> Found:
         host, port = address
         connection: asyncpg.Connection = await asyncpg.connect(
             host=host, port=port, target_session_attrs="read-write", timeout=None, **SESSION, **self._login
@@ -288,8 +324,11 @@ class PrimaryConnector:
             self._events.fenced(writer, newest)
         raise NotTheWriterError(f"its timeline {writer.timeline} is older than {newest}: another was promoted after it")
 
-    def _accept(self, writer: Writer) -> None:
-        """Take a server for the one to write to, from now on."""
+    def _accept(self, writer: Writer, *, is_known_lost: bool = False) -> None:
+        """Take a server for the one to write to, from now on.
+
+        `is_known_lost` says that at the address of the one before there is none any more.
+        """
         # Between its answer and now, another one may have been found.
         self._refuse_an_older(writer)
         if writer.timeline is not None:
@@ -300,7 +339,9 @@ class PrimaryConnector:
         self._errors.clear()
         self._set_refused(is_refused=False)
         if writer != before:
-            self._cut_off_others()
+            # The same timeline at two addresses is one server, whose connections all work.
+            if is_known_lost or writer.timeline is None or before is None or writer.timeline != before.timeline:
+                self._cut_off_others()
             self._events.changed(before, writer, outage_s)
         elif was_told_lost:
             self._events.returned(writer, outage_s)
@@ -311,6 +352,22 @@ class PrimaryConnector:
             if writer != self.writer:
                 connection.terminate()
                 self._connections.pop(connection, None)
+
+    def _no_room(self, address: Address, error: Exception) -> NoRoomError | None:
+        """Return what an error means to who could use other connections to the same server, None where it is another.
+
+        While a server stops, or has as many connections as it may, those that it has work.
+        """
+        if self.writer is None or address != self.writer.address:
+            return None
+        if not says_no_room(error) or not self._has_live_connections():
+            return None
+        self._no_room_until = self._clock() + _NO_ROOM_S
+        return NoRoomError(in_words(error))
+
+    def _has_live_connections(self) -> bool:
+        known = self.writer
+        return any(writer == known and not connection.is_closed() for connection, writer in self._connections.items())
 
     def _set_refused(self, *, is_refused: bool) -> None:
         if is_refused != self.is_refused:
@@ -325,8 +382,6 @@ class PrimaryConnector:
             self._events.lost(self.trouble or in_words(error))
 
 
-_Found: TypeAlias = tuple[Writer, asyncpg.Connection]
-
 SESSION: dict[str, Any] = {
     "command_timeout": 1.0,
     # PgBouncer may give the next statement another server connection, where a statement prepared on this one does not
@@ -335,89 +390,6 @@ SESSION: dict[str, Any] = {
     # It refuses to start a session with settings that it does not know; this one it does.
     "server_settings": {"application_name": "throttling_sequencer"},
 }
-
-
-class _Search:
-    """A search that many wait for: it ends when it is successful, or when nobody waits any more."""
-
-    def __init__(self, find: Awaitable[asyncpg.Connection]) -> None:
-        self._task = asyncio.ensure_future(find)
-        self._waiting = 0
-        self._is_given = False
-        self._is_ended = False
-
-    @property
-    def is_over(self) -> bool:
-        return self._is_ended or self._task.done()
-
-    async def wait(self) -> asyncpg.Connection | None:
-        """Return the connection that was found to the first who waits, None to others; raise what it raises."""
-        self._waiting += 1
-        try:
-            await asyncio.wait({self._task})
-            if self._task.cancelled() or self._is_given:
-                return None
-            connection = self._task.result()
-            self._is_given = True
-            return connection
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                await self.end()
-
-    async def end(self) -> None:
-        """Stop searching, and let go of what was found for nobody."""
-        self._is_ended = True
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        if not self._is_given and not self._task.cancelled() and self._task.exception() is None:
-            self._is_given = True
-            self._task.result().terminate()
-
-
-@dataclass
-class _Race:
-    """What the hosts have answered so far."""
-
-    hosts: int
-    silent: set[Address]
-    found: list[_Found] = field(default_factory=list)
-    errors: dict[Address, Exception] = field(default_factory=dict)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def heard_of(self, address: Address) -> None:
-        self.silent.discard(address)
-        self.news.set()
-
-    async def winner(self, grace_s: float) -> _Found:
-        """Return the one found, of several that with the highest timeline; who has said nothing has some grace.
-
-        Raises a host's error where waiting mends that of no host.
-        """
-        while not self.found:
-            await self._wait_for_news()
-            if not self.found and self.is_hopeless:
-                raise next(iter(self.errors.values()))
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s):
-                while self.silent:
-                    await self._wait_for_news()
-        return max(self.found, key=lambda one: one[0].timeline or 0)
-
-    async def _wait_for_news(self) -> None:
-        await self.news.wait()
-        self.news.clear()
-
-    @property
-    def is_hopeless(self) -> bool:
-        """Whether every host has last answered with what waiting does not mend."""
-        return len(self.errors) == self.hosts and all(map(is_lasting, self.errors.values()))
-
-
-async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
 
 
 async def _timeline(connection: asyncpg.Connection) -> int | None:

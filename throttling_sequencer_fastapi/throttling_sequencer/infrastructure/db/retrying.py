@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 import stamina
@@ -27,6 +28,11 @@ _LONGEST_PAUSE_S = 0.25
 # given that time when the connection is given back, so that it is taken off a call's own; of a short one, a part.
 _LATE_S = 0.3
 _MOST_LATE = 0.25
+
+# How long a COMMIT may wait for its answer. A standby that is slow is no reason to cancel each such wait after the same
+# time, so that none succeeds: each commit in doubt doubles it for the next try.
+COMMIT_S = 1.0
+commit_limit_s: ContextVar[float] = ContextVar("commit_limit_s", default=COMMIT_S)
 
 
 class Room:
@@ -91,6 +97,7 @@ class _Call:
         self._ends_at = ends_at
         self._jitter = jitter
         self._tries = 0
+        self._commit_s = COMMIT_S
         self._doubt: CommitInDoubtError | None = None
         self._last_error: Exception = StorageUnavailableError("no time is left")
 
@@ -100,6 +107,7 @@ class _Call:
             raise self._last_error
         self._tries += 1
         guard = asyncio.timeout(left + _LATE_S)
+        token = commit_limit_s.set(self._commit_s)
         try:
             async with guard:
                 return await attempt(left)
@@ -110,7 +118,10 @@ class _Call:
             raise self._doubt from error
         except CommitInDoubtError as error:
             self._doubt = error
+            self._commit_s *= 2
             raise
+        finally:
+            commit_limit_s.reset(token)
 
     def pause_after(self, error: Exception) -> float | bool:
         """Return for how long to wait before the next try, False where there is none."""

@@ -16,15 +16,21 @@ _ABOUT_THE_VALUES: _Prefixes = ("22", "23")
 # The connection is lost; the server is about to stop, was killed, or is not yet ready; it takes no writes (any more).
 _LOST: _Prefixes = ("08", "57P01", "57P02", "57P03", "25006")
 
-# Besides: a statement was cancelled for its time, there are too many connections, others were in the way.
-_PASSING: _Prefixes = (*_LOST, "57014", "53300", "40001", "40P01")
+# Besides: a statement was cancelled for its time, there are too many connections, others were in the way, or a
+# connection was ended for its own time, while idle (in a transaction or not) or in a transaction that was too long.
+_PASSING: _Prefixes = (*_LOST, "57014", "53300", "40001", "40P01", "55P03", "25P03", "25P04", "57P05")
+
+# Who wants to connect is turned away, while who is connected may stay: no place is free, or the server stops.
+_FULL: _Prefixes = ("53300",)
+_NO_ROOM: _Prefixes = (*_FULL, "57P03")
 
 # Nothing that who connects can wait for: wrong credentials, no such database.
 _LASTING: _Prefixes = ("28", "3D")
 
-# What makes the server roll back, and not commit, when it is asked to commit. "40003" says that it does not know.
+# What makes the server roll back, and not commit, when it is asked to commit. "40003" says that it does not know;
+# a transaction that was too long may have been so while it was committed.
 _ROLLED_BACK: _Prefixes = ("22", "23", "25", "40", "42", "P0")
-_UNKNOWN: _Prefixes = ("40003",)
+_UNKNOWN: _Prefixes = ("40003", "25P04")
 
 
 class CommitInDoubtError(Exception):
@@ -58,6 +64,16 @@ def says_lost(error: BaseException) -> bool:
         return _sqlstate(error).startswith(_LOST)
     # No answer in time may be a matter of one statement.
     return is_worth_another_try(error) and not isinstance(error, TimeoutError)
+
+
+def says_no_room(error: Exception) -> bool:
+    """Whether a server turns away who wants to connect, while those who are connected may go on."""
+    return _sqlstate(error).startswith(_NO_ROOM)
+
+
+def is_full_house(error: Exception) -> bool:
+    """Whether a server has as many connections as it may."""
+    return _sqlstate(error).startswith(_FULL)
 
 
 def is_lasting(error: Exception) -> bool:

@@ -8,6 +8,7 @@ import asyncpg
 
 from throttling_sequencer.domain.errors import StorageUnavailableError
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
+from throttling_sequencer.infrastructure.db.retrying import commit_limit_s
 from throttling_sequencer.infrastructure.db.trouble import (
     DATABASE_ERRORS,
     CommitInDoubtError,
@@ -16,8 +17,6 @@ from throttling_sequencer.infrastructure.db.trouble import (
 )
 
 __all__ = ["CommitInDoubtError", "unit_of_work"]
-
-_COMMIT_S = 1.0
 
 # For what is done with a connection when the work is over: it is the time by which a unit of work may be late.
 _GIVE_BACK_S = 0.2
@@ -37,14 +36,14 @@ async def unit_of_work(timeout_s: float) -> AsyncIterator[asyncpg.Connection]:
         raise StorageUnavailableError("no database is configured")
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + timeout_s
-    connection = await pool.acquire(timeout=timeout_s)
+    connection = await DB.acquire(timeout_s)
     writer = DB.writer
     try:
         with DB.watching():
             async with asyncio.timeout_at(ends_at):
                 await connection.execute("BEGIN")
                 yield connection
-            await _commit(connection, min(_COMMIT_S, ends_at - loop.time()))
+            await _commit(connection, min(commit_limit_s.get(), ends_at - loop.time()))
     except Exception as error:
         await _roll_back(connection)
         await DB.heed(error, writer)

@@ -11,7 +11,14 @@ from piccolo.engine.postgres import PostgresEngine
 
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.settings import SequencerSettings
-from throttling_sequencer.infrastructure.db.primary import SESSION, PrimaryConnector, Writer, WriterEvents
+from throttling_sequencer.domain.errors import StorageUnavailableError
+from throttling_sequencer.infrastructure.db.primary import (
+    SESSION,
+    NoRoomError,
+    PrimaryConnector,
+    Writer,
+    WriterEvents,
+)
 from throttling_sequencer.infrastructure.db.retrying import start_retrying
 from throttling_sequencer.infrastructure.db.trouble import CommitInDoubtError, says_lost
 from throttling_sequencer.infrastructure.writer_events import LoggedWriterEvents
@@ -22,6 +29,9 @@ _CLOSE_TIMEOUT_S = 2.0
 # Who waits for longer than this has the other hosts asked: the server may have been frozen, and another one promoted.
 _SLOW_S = 0.2
 _LOOK_FOR_S = 1.0
+
+# How often the first in the line looks for a connection that was given back, while no other can be made.
+_FREE_S = 0.01
 
 
 class SequencerEngine(PostgresEngine):
@@ -34,6 +44,7 @@ class SequencerEngine(PostgresEngine):
         super().__init__(config={})
         self.connector: PrimaryConnector | None = None
         self.events: WriterEvents = LoggedWriterEvents()
+        self._line = asyncio.Lock()
 
     async def check_version(self) -> None:
         """Look at nothing; the server's version is whoever's who runs it."""
@@ -47,7 +58,28 @@ class SequencerEngine(PostgresEngine):
 
     async def start_connection_pool(self, **kwargs: Any) -> None:  # noqa: ANN401 - asyncpg's own
         self.connector = PrimaryConnector(PiccoloDBConfig(), self.events)
+        # A lock belongs to the event loop that it was first waited for in.
+        self._line = asyncio.Lock()
         await super().start_connection_pool(connect=self.connector.connect, **kwargs)
+
+    async def acquire(self, timeout_s: float) -> asyncpg.Connection:
+        """Take a connection of the pool within this time.
+
+        While the server lets nobody else in, whoever comes waits, in turn, for a connection that works; each draws a
+        place of the pool that has none as soon as it may be filled again.
+        """
+        pool, connector = self.pool, self.connector
+        if pool is None or connector is None:
+            raise StorageUnavailableError("no database is configured")
+        async with asyncio.timeout(timeout_s):
+            while True:
+                async with self._line:
+                    # asyncpg tells nobody that a connection was given back.
+                    while connector.has_no_room and not pool.get_idle_size():  # noqa: ASYNC110 - as above
+                        await asyncio.sleep(_FREE_S)
+                with suppress(NoRoomError):
+                    connection: asyncpg.Connection = await pool.acquire()
+                    return connection
 
     @property
     def writer(self) -> Writer | None:
@@ -74,10 +106,15 @@ class SequencerEngine(PostgresEngine):
             yield
             return
 
+        loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle
+
         def look() -> None:
+            nonlocal timer
+            timer = loop.call_later(_LOOK_FOR_S, look)
             connector.look_around(_LOOK_FOR_S, no_sooner_than_s=_LOOK_FOR_S)
 
-        timer = asyncio.get_running_loop().call_later(_SLOW_S, look)
+        timer = loop.call_later(_SLOW_S, look)
         try:
             yield
         finally:

@@ -1,11 +1,9 @@
 """The request log as users see it: their own requests, page by page."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from uuid import UUID
 
-from throttling_sequencer.domain.errors import InvalidValueError
+from throttling_sequencer.application.cursors import cursor_of, id_of
 from throttling_sequencer.domain.request_log import AsyncGqlRequestRepository, GqlRequest
 from throttling_sequencer.domain.rules import require_between
 
@@ -33,22 +31,8 @@ class ReadGqlRequests:
         Raises InvalidValueError for a size or a cursor that is none, StorageUnavailableError.
         """
         require_between("first", first, 1, _MOST_IN_PAGE)
-        before = None if after is None else _operation_of(after)
+        before = None if after is None else id_of(after, "after")
         found = await self._repository.newest(user_id, first + 1, before)
         requests = found[:first]
-        end_cursor = _cursor_of(requests[-1].operation_id) if requests else None
+        end_cursor = cursor_of(requests[-1].operation_id) if requests else None
         return GqlRequestPage(requests, end_cursor, has_next=len(found) > first)
-
-
-def _cursor_of(operation_id: UUID) -> str:
-    return urlsafe_b64encode(operation_id.bytes).decode().rstrip("=")
-
-
-def _operation_of(cursor: str) -> UUID:
-    try:
-        operation_id = UUID(bytes=urlsafe_b64decode(cursor.encode() + b"=="))
-    except ValueError as error:
-        raise InvalidValueError("after", "should be the endCursor of an earlier page") from error
-    if _cursor_of(operation_id) != cursor:
-        raise InvalidValueError("after", "should be the endCursor of an earlier page")
-    return operation_id

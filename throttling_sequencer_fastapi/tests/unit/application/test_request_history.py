@@ -47,5 +47,5 @@ async def test_a_page_has_a_size_that_makes_sense(storage: Storage, first: int) 
 
 @pytest.mark.parametrize("after", ["", "x", "AAAAAAAAAAAAAAAAAAAAA", "AAAAAAAAAAAAAAAAAAAAAA==", "ä", "\0", "A" * 9999])
 async def test_a_cursor_that_is_none_is_an_error(storage: Storage, after: str) -> None:
-    with pytest.raises(InvalidValueError, match="after should be the endCursor of an earlier page"):
+    with pytest.raises(InvalidValueError, match="after should be the cursor of an earlier page"):
         await ReadGqlRequests(storage).page("alice", 5, after)

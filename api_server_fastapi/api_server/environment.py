@@ -4,11 +4,17 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from api_server.exceptions import StartError
 
 # What a variable was set to here, and where that came from, by its upper-case name.
 _SOURCES: dict[str, tuple[str, str]] = {}
+
+
+def comma_separated(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
+    """Read `a,b` as two values; a field of them is annotated with `NoDecode` and `BeforeValidator` of this."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def value_of(variable: str) -> str:

@@ -35,6 +35,11 @@ class UvicornServerConfig(BaseSettings):
     workers: int = Field(default=1, ge=1, le=64, description="processes that answer")
     reload: bool = Field(default=False, description="start again when a source file changes; for development")
     root_path: str = Field(default="", description="the path under which a proxy serves this service")
+    forwarded_allow_ips: str = Field(
+        default="",
+        description="addresses and networks of proxies whose `X-Forwarded-For` and `-Proto` are believed, separated by "
+        "commas; unset: nobody's",
+    )
     timeout_keep_alive: int = Field(default=5, ge=1, le=3600, description="seconds an idle connection is kept")
     timeout_graceful_shutdown: int = Field(default=20, ge=1, le=3600, description="seconds requests may take to end")
 
@@ -92,6 +97,8 @@ def serve(
         reload=config.reload,
         reload_dirs=_source_folders(factory) if config.reload else None,
         root_path=config.root_path,
+        proxy_headers=bool(config.forwarded_allow_ips),
+        forwarded_allow_ips=config.forwarded_allow_ips,
         timeout_keep_alive=config.timeout_keep_alive,
         timeout_graceful_shutdown=config.timeout_graceful_shutdown,
         log_config=str(log_config) if log_config else None,

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from functools import cache
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -17,18 +17,15 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from api_server.environment import value_of
+from api_server.edge_settings import Identity, IdentitySettings, LeavingSettings, LimitSettings, ObservabilitySettings
+from api_server.environment import comma_separated, value_of
 from api_server.exceptions import SettingsError
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 Name = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
 Origin = Annotated[str, StringConstraints(pattern=r"^(\*|https?://[^/\s*]+)$")]
+_PRODUCTION_DRAIN_DELAY_S = 3.0
 POSTGRES_SCHEMES = ("postgresql://", "postgresql+psycopg://")
-
-
-def comma_separated(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
-    """Read `a,b` as two values; a field of them is annotated with `NoDecode` and `BeforeValidator` of this."""
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def settings_config(prefix: str) -> SettingsConfigDict:
@@ -36,7 +33,7 @@ def settings_config(prefix: str) -> SettingsConfigDict:
     return SettingsConfigDict(env_prefix=prefix, env_ignore_empty=True, frozen=True, extra="forbid")
 
 
-class Settings(BaseSettings):
+class Settings(LeavingSettings, ObservabilitySettings, LimitSettings, IdentitySettings, BaseSettings):
     """`API_SERVER_*` and `ENV_TYPE`: what every service on the foundation can be told."""
 
     model_config = settings_config("API_SERVER_")
@@ -96,6 +93,45 @@ class Settings(BaseSettings):
                 "web could then ask in the name of whoever visits it. Name the origins."
             )
         return self
+
+    @model_validator(mode="after")
+    def _believes_nobody_unchecked_in_production(self) -> Self:
+        if self.env_type == "production" and self.identity == "development":
+            raise ValueError("API_SERVER_IDENTITY should not be development where ENV_TYPE is production.")
+        if self.leave_within_s <= self.drain_delay:
+            raise ValueError("API_SERVER_LEAVE_WITHIN_S should be more than API_SERVER_DRAIN_DELAY_S.")
+        return self
+
+    @property
+    def believed(self) -> Identity:
+        """Who is believed: what is set, else what goes with the type of environment."""
+        return self.identity or ("none" if self.is_production else "development")
+
+    @property
+    def is_production(self) -> bool:
+        return self.env_type == "production"
+
+    @property
+    def has_introspection(self) -> bool:
+        return self._unless_production(self.graphql_introspection)
+
+    @property
+    def has_graphql_ide(self) -> bool:
+        return self._unless_production(self.graphql_ide)
+
+    @property
+    def has_suggestions(self) -> bool:
+        return self._unless_production(self.graphql_suggestions)
+
+    @property
+    def drain_delay(self) -> float:
+        """Seconds: what is set, else what goes with the type of environment."""
+        if self.drain_delay_s is not None:
+            return self.drain_delay_s
+        return _PRODUCTION_DRAIN_DELAY_S if self.is_production else 0.0
+
+    def _unless_production(self, setting: bool | None) -> bool:  # noqa: FBT001 - a setting
+        return not self.is_production if setting is None else setting
 
     @field_validator("database_url")
     @classmethod

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
 
@@ -36,6 +37,7 @@ class EventBus:
         self._runs: set[HandlerRun] = set()
         self._streams = Streams()
         self._failures: Counter[str] = Counter()
+        self._emitted: Counter[str] = Counter()
         self._threads = asyncio.Semaphore(_THREADS)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._is_closed = False
@@ -44,6 +46,11 @@ class EventBus:
     def failures(self) -> Mapping[str, int]:
         """How often handlers failed, by their names."""
         return MappingProxyType(self._failures)
+
+    @property
+    def emitted(self) -> Mapping[str, int]:
+        """How often events were emitted, by the names of their classes."""
+        return MappingProxyType(self._emitted)
 
     @property
     def dropped(self) -> Mapping[str, int]:
@@ -78,6 +85,7 @@ class EventBus:
         self._check_loop()
         if not isinstance(event, BaseEvent):
             raise TypeError(f"{name_of(event)} is no event: emit an instance of a class that is derived from BaseEvent")
+        self._emitted[type(event).__name__] += 1
         self._streams.offer(event)
         runs = [self._start(event, handler) for handler in self._handlers_of(event)]
         # A turn of the event loop in any case: whoever emits and emits holds up nobody.
@@ -101,6 +109,10 @@ class EventBus:
     def failed(self, event: BaseEvent, handler_name: str, error: BaseException) -> None:
         """Hear of each failure of a handler; logs it, without the event's values."""
         log.error("%s failed on %s", handler_name, type(event).__name__, exc_info=error)
+
+    def handling(self, event: BaseEvent, handler_name: str) -> AbstractContextManager[None]:  # noqa: ARG002 - for others
+        """Return what a handler runs within; to be overridden by whoever watches."""
+        return nullcontext()
 
     async def aclose(self, timeout: float = 5.0) -> None:  # noqa: ASYNC109 - handlers have it, and are cancelled then
         """Take no event and no handler any more, end the streams, and return when every handler has ended.
@@ -132,7 +144,7 @@ class EventBus:
         await self.aclose()
 
     def _start(self, event: BaseEvent, handler: RegisteredHandler) -> HandlerRun:
-        run = HandlerRun(event, handler, self._threads, self._count_failure)
+        run = HandlerRun(event, handler, self._threads, self._count_failure, self.handling)
         self._runs.add(run)
         run.ended.add_done_callback(lambda _: self._runs.discard(run))
         return run

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from typing import TypeAlias
 
 from api_server.daemon_thread import DaemonThread, abandon
@@ -14,6 +15,7 @@ from api_server.event_bus.handler import RegisteredHandler
 log = logging.getLogger("api_server.event_bus")
 
 Failed: TypeAlias = Callable[[BaseEvent, str, BaseException], None]
+Handling: TypeAlias = Callable[[BaseEvent, str], AbstractContextManager[None]]
 
 
 class HandlerRun:
@@ -23,13 +25,19 @@ class HandlerRun:
     """
 
     def __init__(
-        self, event: BaseEvent, handler: RegisteredHandler, threads: asyncio.Semaphore, failed: Failed
+        self,
+        event: BaseEvent,
+        handler: RegisteredHandler,
+        threads: asyncio.Semaphore,
+        failed: Failed,
+        handling: Handling,
     ) -> None:
         self.error: Exception | None = None
         self._event = event
         self._handler = handler
         self._threads = threads
         self._failed = failed
+        self._handling = handling
         self._thread: DaemonThread[object] | None = None
         # Not the task itself: it may never be done.
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -60,10 +68,11 @@ class HandlerRun:
             self._fail(error)
 
     async def _handle(self) -> None:
-        call = self._handler.call_for(self._event)
-        result = call() if self._handler.is_async else await self._in_thread(call)
-        if inspect.isawaitable(result):
-            await result
+        with self._handling(self._event, self._handler.name):
+            call = self._handler.call_for(self._event)
+            result = call() if self._handler.is_async else await self._in_thread(call)
+            if inspect.isawaitable(result):
+                await result
 
     async def _in_thread(self, call: Callable[[], object]) -> object:
         async with self._threads:

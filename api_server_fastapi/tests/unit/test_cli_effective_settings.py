@@ -15,10 +15,10 @@ from api_server.cli.effective_settings import (
     settings_classes,
 )
 from api_server.cli.output import without_user_info
-from api_server.environment import override_environment
+from api_server.environment import comma_separated, override_environment
 from api_server.foundation import FOUNDATION
 from api_server.server import UvicornServerConfig
-from api_server.settings import Settings, comma_separated, settings_config
+from api_server.settings import Settings, settings_config
 from api_server.testing import clean_environment
 from dotenv import dotenv_values
 from hypothesis import given

@@ -62,14 +62,38 @@ class PlanningTimedOutError(Exception):
         super().__init__(f"the plan was not ready in time; its budget was {budget_ms} ms")
 
 
+class PlanningWatch(Protocol):
+    """Hears how a task fares. Neither method may raise, or wait."""
+
+    def admitted(self, process_ms: float) -> None:
+        """Hear that it is promised so many milliseconds of the lane's processes, at most."""
+
+    def begun(self) -> None:
+        """Hear that the first of it is planned now: what came before was waiting."""
+
+
+class Unwatched:
+    """Watches nothing."""
+
+    def admitted(self, process_ms: float) -> None:
+        """Make nothing of it."""
+
+    def begun(self) -> None:
+        """Make nothing of it."""
+
+
+UNWATCHED = Unwatched()
+
+
 class PlanningLane(Protocol):
     """Where searches run: never on the event loop, and only so many at a time."""
 
-    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+    async def run(self, task: PlanningTask, watch: PlanningWatch = UNWATCHED) -> list[UnitPlan]:
         """Return a plan of each of the task's courses, in their order.
 
-        Raises LaneFullError at once where the task would wait for too long, LaneBrokenError where processes were
-        killed, PlanningTimedOutError where a search does not keep to its budget.
+        `watch` hears of its admission before this waits for anything. Raises LaneFullError at once where the task would
+        wait for too long, LaneBrokenError where processes were killed, PlanningTimedOutError where a search does not
+        keep to its budget.
         """
         ...
 

@@ -3,7 +3,8 @@
 from typing import Annotated, Self
 from urllib.parse import quote
 
-from api_server.settings import comma_separated, is_production, settings_config
+from api_server.environment import comma_separated
+from api_server.settings import is_production, settings_config
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 

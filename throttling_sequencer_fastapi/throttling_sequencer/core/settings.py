@@ -12,6 +12,10 @@ from pydantic_settings import BaseSettings, NoDecode
 from throttling_sequencer.domain.errors import InvalidValueError
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 
+# As many as one user may have sockets open, each of which may begin with a search.
+_SEARCHES = 128
+_MINUTE_MS = 60_000
+
 
 def _two_integers(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
     """Read `0,300` as a pair."""
@@ -51,6 +55,13 @@ class SequencerSettings(BaseSettings):
     lane_waiting_ms: int = Field(
         default=5000, ge=0, le=600_000, description="milliseconds that a plan may have to wait for a process"
     )
+    principal_planning_ms: int | None = Field(
+        default=None,
+        ge=1,
+        le=10**9,
+        description="milliseconds of planning that one user may have in a minute; unset: 128 searches, and all "
+        "processes for that minute",
+    )
 
     store_deadline_ms: int = Field(
         default=10_000, ge=100, le=600_000, description="milliseconds after which a plan is stored, or that is refused"
@@ -81,6 +92,11 @@ class SequencerSettings(BaseSettings):
             rule = re.sub(r"[a-z]+_parents", lambda name: f"SEQUENCER_{name[0].upper()}", error.rule)
             raise ValueError(f"SEQUENCER_{error.field.upper()} {rule}.") from error
         return self
+
+    @property
+    def planning_allowance_ms(self) -> int:
+        """What one user may have planned in a minute: what is set, else so much that nobody is refused by accident."""
+        return self.principal_planning_ms or _SEARCHES * self.timeout_ms + _MINUTE_MS * self.lane_workers
 
     @property
     def genetic_configuration(self) -> GeneticConfiguration:

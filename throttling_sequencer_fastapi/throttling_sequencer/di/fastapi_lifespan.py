@@ -10,7 +10,6 @@ from api_server.services.registry import ServiceRegistry
 from fastapi import FastAPI
 
 from throttling_sequencer.application.configuration import CurrentConfiguration
-from throttling_sequencer.application.planning import PlanningLane
 from throttling_sequencer.application.request_log import ForgetOldGqlRequests, RecordGqlRequest
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.di.migrations import migrating
@@ -39,8 +38,7 @@ async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator
         await running.enter_async_context(registry.get(ForgetOldGqlRequests).pruning())
         await running.enter_async_context(registry.get(RecordGqlRequest).writing())
         await running.enter_async_context(registry.get(CurrentConfiguration).kept_fresh())
-        lane = registry.get(PlanningLane)
-        if isinstance(lane, ProcessLane):
-            running.push_async_callback(lane.close)
-            await lane.start()
+        lane = registry.get(ProcessLane)
+        running.push_async_callback(lane.close)
+        await lane.start()
         yield

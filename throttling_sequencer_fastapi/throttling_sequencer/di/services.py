@@ -37,7 +37,8 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
     parts = (register_planning, *swaps)
     for part in parts:
         part(registry)
-    registry.register_singleton(PlanningLane, partial(_lane, parts))
+    registry.register_singleton(ProcessLane, partial(_lane, parts))
+    registry.register_singleton(PlanningLane, _watched_lane)
     # None of these has a state: one of each serves every request.
     registry.register_singleton(PlanningLimits, _limits)
     registry.register_singleton(Planning, svcs.autowire(Planning))
@@ -48,7 +49,11 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
     register_stored_plans(registry)
 
 
-def _lane(parts: Sequence[Part], svcs_container: svcs.Container) -> PlanningLane:
+def _watched_lane(svcs_container: svcs.Container) -> PlanningLane:
+    return svcs_container.get(ProcessLane)
+
+
+def _lane(parts: Sequence[Part], svcs_container: svcs.Container) -> ProcessLane:
     settings = svcs_container.get(SequencerSettings)
     return ProcessLane(
         partial(lane_planner, *parts),

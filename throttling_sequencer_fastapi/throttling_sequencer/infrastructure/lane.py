@@ -11,7 +11,13 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from throttling_sequencer.application.planning import LaneBrokenError, PlanningTask, PlanningTimedOutError
+from throttling_sequencer.application.planning import (
+    UNWATCHED,
+    LaneBrokenError,
+    PlanningTask,
+    PlanningTimedOutError,
+    PlanningWatch,
+)
 from throttling_sequencer.domain.unit_plan import UnitPlan
 from throttling_sequencer.infrastructure.admission import Admission, Promise, Share
 from throttling_sequencer.infrastructure.planning_process import Planner, PlanningProcess
@@ -51,6 +57,7 @@ class _Job:
     promise: Promise
     outcome: asyncio.Future[list[UnitPlan]]
     waiting: deque[_Piece]
+    watch: PlanningWatch
     running: dict[_Piece, tuple[PlanningProcess, Share]] = field(default_factory=dict)
     answers: dict[int, list[UnitPlan]] = field(default_factory=dict)
     timer: asyncio.TimerHandle | None = None
@@ -150,22 +157,23 @@ class ProcessLane:
         await asyncio.gather(*self._attending)
         await asyncio.gather(*(process.close() for process in self._processes))
 
-    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+    async def run(self, task: PlanningTask, watch: PlanningWatch = UNWATCHED) -> list[UnitPlan]:
         """Plan in the processes."""
-        job = self._admit(task)
+        job = self._admit(task, watch)
         try:
             return await job.outcome
         finally:
             self._drop(job)
 
-    def _admit(self, task: PlanningTask) -> _Job:
+    def _admit(self, task: PlanningTask, watch: PlanningWatch) -> _Job:
         if self._is_closed.is_set() or not self._attending:
             raise LaneBrokenError
         pieces = deque(_Piece(number, part) for number, part in enumerate(_parts(task, len(self._processes))))
         sizes = [len(piece.task.courses) for piece in pieces]
         promise = self._admission.admit(task.budget.timeout_ms, sizes, _now_ms())
-        job = _Job(task, promise, asyncio.get_running_loop().create_future(), pieces)
+        job = _Job(task, promise, asyncio.get_running_loop().create_future(), pieces, watch)
         self._jobs[promise] = job
+        watch.admitted(promise.left)
         if self._ready:
             self._start_clock(job)
         else:
@@ -280,6 +288,8 @@ class ProcessLane:
         while self._idle and (promise := self._admission.next(now)) is not None:
             job = self._jobs[promise]
             piece = job.waiting.popleft()
+            if not promise.has_begun:
+                job.watch.begun()
             share = self._admission.begin(promise, len(piece.task.courses), now)
             process = self._next_idle()
             assigned = self._idle.pop(process)

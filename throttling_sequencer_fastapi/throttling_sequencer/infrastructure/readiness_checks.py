@@ -7,7 +7,6 @@ from typing import Any
 import asyncpg
 from api_server.readiness_pipeline import ReadinessCheck, ReadinessCheckResult
 
-from throttling_sequencer.application.planning import PlanningLane
 from throttling_sequencer.application.request_log import RecordGqlRequest
 from throttling_sequencer.domain.errors import StorageUnavailableError
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
@@ -88,13 +87,13 @@ async def _replication(connection: asyncpg.Connection) -> dict[str, Any]:
 class LaneCheck(ReadinessCheck):
     """Succeeds where every planning process lives; while some do, plans are still made."""
 
-    def __init__(self, lane: PlanningLane) -> None:
+    def __init__(self, lane: ProcessLane) -> None:
         super().__init__("lane")
         self._lane = lane
 
     async def _execute(self) -> ReadinessCheckResult:
         lane = self._lane
-        if not isinstance(lane, ProcessLane) or not lane.is_started:
+        if not lane.is_started:
             return self.not_applicable("there are no planning processes in this process")
         details = {"processes": lane.workers, "living": lane.living, "waiting": lane.waiting}
         message = f"{lane.living} of {lane.workers} planning processes live"

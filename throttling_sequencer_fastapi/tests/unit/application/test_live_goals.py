@@ -9,7 +9,7 @@ import pytest
 from lane_doubles import unit_plan
 from planning_doubles import configured
 from throttling_sequencer.application.live_goals import LiveGoals, Pace, paced
-from throttling_sequencer.application.planning import Planning, PlanningTask
+from throttling_sequencer.application.planning import UNWATCHED, Planning, PlanningTask, PlanningWatch
 from throttling_sequencer.domain.errors import InvalidValueError
 from throttling_sequencer.domain.game import Coordinate, UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
@@ -21,7 +21,7 @@ GOALS = [UnitGoal(Coordinate(9, 1), throttle) for throttle in (-1_000_000, 300, 
 class Lane:
     """A lane that has always the same answer."""
 
-    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+    async def run(self, task: PlanningTask, watch: PlanningWatch = UNWATCHED) -> list[UnitPlan]:
         return [unit_plan(task.courses[0], *(goal.throttle for goal in GOALS))]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lane_doubles import unit_plan
 from planning_doubles import configured
-from throttling_sequencer.application.planning import Planning, PlanningTask
+from throttling_sequencer.application.planning import UNWATCHED, Planning, PlanningTask, PlanningWatch
 from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
 from throttling_sequencer.domain.game import Coordinate, UnitGoal
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
@@ -22,7 +22,7 @@ class RecordingLane:
     def __init__(self) -> None:
         self.tasks: list[PlanningTask] = []
 
-    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+    async def run(self, task: PlanningTask, watch: PlanningWatch = UNWATCHED) -> list[UnitPlan]:
         self.tasks.append(task)
         return [unit_plan(course, 5) for course in task.courses]
 

@@ -11,7 +11,14 @@ from uuid import UUID
 import pytest
 from plan_cases import stored_plan, unit
 from planning_doubles import configured
-from throttling_sequencer.application.planning import LaneFullError, Planning, PlanningTask, PlanningTimedOutError
+from throttling_sequencer.application.planning import (
+    UNWATCHED,
+    LaneFullError,
+    Planning,
+    PlanningTask,
+    PlanningTimedOutError,
+    PlanningWatch,
+)
 from throttling_sequencer.application.stored_plans import StoredPlans
 from throttling_sequencer.domain.errors import (
     IdempotencyKeyReusedError,
@@ -42,7 +49,7 @@ class Lane:
         self.error: Exception | None = None
         self.takes_for_ever = False
 
-    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+    async def run(self, task: PlanningTask, watch: PlanningWatch = UNWATCHED) -> list[UnitPlan]:
         self.tasks.append(task)
         if self.error:
             raise self.error

@@ -9,7 +9,7 @@ import pytest
 from lane_doubles import unit_plan
 from planning_doubles import configured
 from throttling_sequencer.application.planned_units import CoordinateColumns, PlannedUnit, Trajectory
-from throttling_sequencer.application.planning import Planning, PlanningTask
+from throttling_sequencer.application.planning import UNWATCHED, Planning, PlanningTask, PlanningWatch
 from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
 from throttling_sequencer.domain.genetic_path import GeneticConfiguration
 from throttling_sequencer.domain.navigation import Budget, ScoreParts, ThrottlePlan
@@ -22,7 +22,7 @@ class RecordingLane:
     def __init__(self) -> None:
         self.tasks: list[PlanningTask] = []
 
-    async def run(self, task: PlanningTask) -> list[UnitPlan]:
+    async def run(self, task: PlanningTask, watch: PlanningWatch = UNWATCHED) -> list[UnitPlan]:
         self.tasks.append(task)
         plans = [unit_plan(course, 5) for course in task.courses]
         if task.with_trajectory:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 from typing import Annotated, Literal, Self
 
@@ -208,9 +209,16 @@ def _unknown(classes: Iterable[type[BaseSettings]]) -> list[str]:
     known = {variable for cls in classes for variable in variables_of(cls)}
     prefixes = {cls.model_config.get("env_prefix", "") for cls in classes} - {""}
     return [
-        f"{name} is not a variable of this service; {prefix}* may be "
-        f"{', '.join(sorted(variable for variable in known if variable.startswith(prefix)))}."
+        f"{name} is not a variable of this service; {_guess(name.upper(), prefix, known)}."
         for name, value in sorted(os.environ.items())
         for prefix in sorted(prefixes)
         if value and name.upper().startswith(prefix) and name.upper() not in known
     ]
+
+
+def _guess(name: str, prefix: str, known: Iterable[str]) -> str:
+    """Say which variable somebody may have meant, by what comes after the prefix, which is spelled right."""
+    rests = {variable.removeprefix(prefix): variable for variable in sorted(known) if variable.startswith(prefix)}
+    if near := get_close_matches(name.removeprefix(prefix), rests, n=2):
+        return f"perhaps {' or '.join(rests[rest] for rest in near)} is meant"
+    return f"`api-server-cli config` lists those that begin with {prefix}"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from api_server.cli.application_commands import AdminGroup
-from api_server.cli.commands import config, db, doctor, lab
+from api_server.cli.commands import config, db, doctor, lab, user
 from api_server.cli.entry import run_command_line
 from api_server.environment import load_env_file, override_environment
 
@@ -15,6 +15,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(doctor.app, name="doctor")
 app.add_typer(config.app, name="config")
 app.add_typer(lab.app, name="lab")
+app.add_typer(user.app, name="user")
 
 
 def _use_app(path: str | None) -> str | None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from api_server.application import Application
 
-BUILT_IN_COMMANDS = frozenset({"config", "db", "doctor", "lab"})
+BUILT_IN_COMMANDS = frozenset({"config", "db", "doctor", "lab", "user"})
 
 
 class CommandClashError(StartError):

@@ -14,6 +14,7 @@ from api_server.cli.application_commands import CommandClashError, commands_of
 from api_server.cli.database_findings import database_findings
 from api_server.cli.effective_settings import EffectiveSetting, effective_settings, settings_classes
 from api_server.cli.findings import foundation_findings
+from api_server.cli.identity_findings import provider_findings
 from api_server.cli.output import console, without_user_info
 from api_server.environment import value_of
 from api_server.exceptions import SettingsError, StartError
@@ -21,7 +22,7 @@ from api_server.findings import Finding
 from api_server.foundation import FOUNDATION
 from api_server.logging import configure_logging
 from api_server.server import UvicornServerConfig
-from api_server.settings import Settings, read_settings
+from api_server.settings import Settings, get_settings, read_settings
 
 _STYLES = {"error": "bold red", "warning": "yellow"}
 
@@ -66,7 +67,8 @@ def examine() -> Examination:
         findings += [*_clashes(found), *_of_the_foundation(found)]
     # These read any setting, and would trip over a malformed one.
     if found is not None and not problems:
-        findings += [*found.findings(), *asyncio.run(database_findings(found))]
+        findings += [*found.findings(), *asyncio.run(provider_findings(get_settings()))]
+        findings += asyncio.run(database_findings(found))
     settings = list(effective_settings(settings_classes(application)))
     return Examination(application, settings, sorted(findings, key=lambda finding: finding.severity))
 

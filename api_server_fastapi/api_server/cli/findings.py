@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pydantic_settings import BaseSettings
 
 from api_server.application import GRAPHQL_PROFILE, REST_PROFILE, Application
+from api_server.cli.identity_findings import identity_findings
 from api_server.findings import Finding
 from api_server.server import UvicornServerConfig
 from api_server.settings import Settings, variables_of
@@ -15,9 +16,10 @@ def foundation_findings(application: Application, settings: Settings, server: Uv
     """Yield what works otherwise than somebody may think."""
     yield from _of_spelling((Settings, UvicornServerConfig, *application.settings))
     yield from _of_profiles(application, settings)
+    yield from identity_findings(settings)
     if settings.env_type == "production":
         yield from _of_production(settings, server)
-    elif not server.is_loopback:
+    elif settings.believed == "development" and not server.is_loopback:
         yield Finding(
             "warning",
             ("ENV_TYPE", "UVICORN_HOST"),
@@ -27,11 +29,6 @@ def foundation_findings(application: Application, settings: Settings, server: Uv
 
 
 def _of_production(settings: Settings, server: UvicornServerConfig) -> Iterator[Finding]:
-    yield Finding(
-        "warning",
-        ("ENV_TYPE",),
-        "There is no identity provider: in production, all but the probes answers 401.",
-    )
     if settings.log_level == "DEBUG":
         yield Finding(
             "warning", ("API_SERVER_LOG_LEVEL",), "DEBUG in production: the log is slow, large, and says too much."

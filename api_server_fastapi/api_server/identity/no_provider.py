@@ -13,3 +13,6 @@ class NoProviderAuthenticator:
 
     async def authenticate(self, credentials: Credentials | None) -> NoReturn:  # noqa: ARG002 - the port's signature
         raise NotAuthenticatedError("This service has no identity provider, so it accepts no credentials.")
+
+    async def aclose(self) -> None:
+        """Hold nothing."""

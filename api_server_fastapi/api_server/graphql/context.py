@@ -1,13 +1,16 @@
 """What a resolver finds in `info.context`."""
 
+import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import svcs
 from strawberry.extensions import SchemaExtension
 from strawberry.fastapi import BaseContext
 from strawberry.types.graphql import OperationType
 
+from api_server.graphql.open_sockets import Connection
 from api_server.identity import Principal
 from api_server.leaving import UnlessClientLeaves
 from api_server.services.registry import ServiceRegistry
@@ -26,6 +29,9 @@ class GraphQLContext(BaseContext):
         self.registry = registry
         self.principal = principal
         self.unless_client_leaves: UnlessClientLeaves | None = None
+        self.connection: Connection | None = None
+        self.changing: set[asyncio.Task[Any]] = set()
+        """The tasks that carry out a mutation just now."""
 
     @property
     def request_id(self) -> str:
@@ -44,7 +50,7 @@ class GraphQLContext(BaseContext):
 class OperationScope(SchemaExtension):
     """Opens one container per operation and closes it when the operation ends, by whatever way.
 
-    A query over HTTP ends when its client leaves. A mutation does not: half of what it changes is worse than all of it.
+    A query ends when its client leaves. A mutation does not: half of what it changes is worse than all of it.
     """
 
     async def on_operation(self) -> AsyncIterator[None]:
@@ -54,7 +60,16 @@ class OperationScope(SchemaExtension):
             yield
 
     def on_execute(self) -> Iterator[None]:
-        client = self.execution_context.context.unless_client_leaves
-        if client is not None and self.execution_context.operation_type is OperationType.QUERY:
-            client.watch()
-        yield
+        context: GraphQLContext = self.execution_context.context
+        kind = self.execution_context.operation_type
+        if context.unless_client_leaves is not None and kind is OperationType.QUERY:
+            context.unless_client_leaves.watch()
+        task = asyncio.current_task()
+        if kind is not OperationType.MUTATION or task is None:
+            yield
+            return
+        context.changing.add(task)
+        try:
+            yield
+        finally:
+            context.changing.discard(task)

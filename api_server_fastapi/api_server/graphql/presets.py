@@ -46,7 +46,7 @@ class PresetPageType:
 class PresetQuery:
     """What users can ask about presets."""
 
-    @strawberry.field(description="One preset.")
+    @strawberry.field(description="One preset; to an administrator anybody's.")
     async def preset(self, info: Info, id: strawberry.ID) -> PresetType | None:  # noqa: A002 - as the schema has it
         return _shown(await _presets(info).get(_asker(info), _uuid(id)))
 
@@ -60,8 +60,12 @@ class PresetQuery:
         kind: str,
         first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
         after: Annotated[str | None, strawberry.argument(description="The endCursor of an earlier page.")] = None,
+        owner: Annotated[
+            str | None,
+            strawberry.argument(description="Whose alone, `*` for everybody's; others' need the scope `admin`."),
+        ] = None,
     ) -> PresetPageType:
-        page = await _presets(info).page(_asker(info), kind, first, after)
+        page = await _presets(info).page(_asker(info), kind, first, after, owner=owner)
         return PresetPageType(
             nodes=[_shown(preset) for preset in page.items],
             page_info=PageInfo(end_cursor=page.end_cursor, has_next_page=page.has_next),

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Se
 from contextlib import aclosing
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 import cross_web
 from starlette.exceptions import HTTPException
@@ -22,29 +22,39 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.unset import UNSET, UnsetType
 from svcs.fastapi import get_registry
 
-from api_server.exceptions import NotAuthenticatedError
+from api_server.exceptions import IdentityUnavailableError, NotAuthenticatedError, TooManyRequestsError
 from api_server.graphql.context import GraphQLContext
 from api_server.graphql.event_stream import EventStream
+from api_server.graphql.legacy_socket import LegacyHandler
+from api_server.graphql.open_sockets import DRAINING, OpenSockets, ServerDrainingError, SocketsFullError
 from api_server.graphql.schema import CodedErrorSchema
-from api_server.graphql.sockets import INIT_TIMEOUT_S, LegacyHandler, StrictSocket, TransportHandler
-from api_server.identity import Authenticator, credentials_from_header
+from api_server.graphql.sockets import INIT_TIMEOUT_S, RefusedError, StrictSocket
+from api_server.graphql.transport_socket import TransportHandler
+from api_server.identity import Authenticator, credentials_from_headers
 from api_server.leaving import UnlessClientLeaves
-from api_server.problem_details import UNSUPPORTED_TYPE
+from api_server.problem_details import UNSUPPORTED_TYPE, problem_response
 from api_server.services.registry import ServiceRegistry
 
 GRAPHQL_PATH = "/graphql"
 
 
 def graphql_router(
-    schema: CodedErrorSchema, authenticator: Authenticator, *, legacy_sockets: bool = True
+    schema: CodedErrorSchema,
+    authenticator: Authenticator,
+    *,
+    legacy_sockets: bool = True,
+    allowed_origins: Sequence[str] = (),
+    graphql_ide: bool = True,
 ) -> GraphQLRouter[GraphQLContext, None]:
     """Serve a schema at `/graphql`, to whom the authenticator accepts.
 
     Over HTTP, as server-sent events for who accepts `text/event-stream`, and over WebSocket by `graphql-transport-ws`
-    and, with `legacy_sockets`, `graphql-ws`.
+    and, with `legacy_sockets`, `graphql-ws`; a page of another origin than `allowed_origins` gets no socket. What
+    sockets may take says the `OpenSockets` of the registry. With `graphql_ide`, browsers get GraphiQL.
     """
     legacy = (GRAPHQL_WS_PROTOCOL,) if legacy_sockets else ()
-    return _Router(schema, authenticator, (GRAPHQL_TRANSPORT_WS_PROTOCOL, *legacy, GRAPHQL_SSE_PROTOCOL))
+    protocols = (GRAPHQL_TRANSPORT_WS_PROTOCOL, *legacy, GRAPHQL_SSE_PROTOCOL)
+    return _Router(schema, authenticator, protocols, allowed_origins, "graphiql" if graphql_ide else None)
 
 
 class _Router(GraphQLRouter[GraphQLContext, None]):
@@ -52,17 +62,31 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
     graphql_ws_handler_class = LegacyHandler
     websocket_adapter_class = StrictSocket
 
-    def __init__(self, schema: CodedErrorSchema, authenticator: Authenticator, protocols: Sequence[str]) -> None:
+    def __init__(
+        self,
+        schema: CodedErrorSchema,
+        authenticator: Authenticator,
+        protocols: Sequence[str],
+        allowed_origins: Sequence[str],
+        graphql_ide: Literal["graphiql"] | None,
+    ) -> None:
         super().__init__(
             schema,
             path=GRAPHQL_PATH,
             context_getter=_context,
             subscription_protocols=protocols,
             connection_init_wait_timeout=timedelta(seconds=INIT_TIMEOUT_S),
+            # Its handlers count what runs themselves.
+            max_subscriptions_per_connection=None,
+            allowed_origins=allowed_origins,
+            graphql_ide=graphql_ide,
         )
         self._authenticator = authenticator
 
     async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:  # noqa: ANN401 - two overloads
+        if self.is_websocket_request(request) and (refusal := _refusal(context)) is not None:
+            await request.send_denial_response(refusal)
+            return request
         try:
             return await super().run(request, context, root_value)
         except cross_web.HTTPException as error:
@@ -87,6 +111,21 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
             return await super().execute_single(
                 request, request_adapter, sub_response, context, root_value, request_data
             )
+
+    async def execute_operation(  # noqa: PLR0917 - the base class' signature
+        self,
+        request: Request,
+        request_adapter: cross_web.AsyncHTTPRequestAdapter,
+        request_data: GraphQLRequestData | list[GraphQLRequestData],
+        context: GraphQLContext,
+        root_value: None,
+        sub_response: Response,
+    ) -> ExecutionResult | list[ExecutionResult] | SubscriptionExecutionResult:
+        # A response that is a stream wants to know it, and is not given it.
+        request.state.graphql_context = context
+        return await super().execute_operation(
+            request, request_adapter, request_data, context, root_value, sub_response
+        )
 
     def decode_json(self, data: str | bytes) -> object:
         try:
@@ -120,23 +159,31 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
 
     async def create_streaming_response(
         self,
-        request: Request,  # noqa: ARG002 - the base class' signature
+        request: Request,
         stream: Callable[[], AsyncIterator[str]],
         sub_response: Response,
         headers: Mapping[str, str],
     ) -> Response:
         status = sub_response.status_code or HTTPStatus.OK
         events = cast("AsyncGenerator[str, None]", stream())
-        return EventStream(events, status, {**sub_response.headers, **headers})
+        context: GraphQLContext = request.state.graphql_context
+        return EventStream(events, context, status, {**sub_response.headers, **headers})
 
     async def on_ws_connect(self, context: GraphQLContext) -> UnsetType | dict[str, object] | None:
         """Refuse a socket whose credentials, from its header or its `connection_init`, are not accepted."""
         assert context.request is not None
-        given = _authorization(context.connection_params) or context.request.headers.get("authorization")
+        assert context.connection is not None
+        introduced = _authorization(context.connection_params)
+        given = [introduced] if introduced else context.request.headers.getlist("authorization")
+        # It has served; a socket may last for days, and what introduces it may be large, and secret.
+        context.connection_params = None
         try:
-            context.principal = await self._authenticator.authenticate(credentials_from_header(given))
+            context.principal = await self._authenticator.authenticate(credentials_from_headers(given))
+            context.registry.get(OpenSockets).introduce(context.connection, context.principal)
         except NotAuthenticatedError as error:
             raise ConnectionRejectionError({"code": error.code}) from error
+        except (IdentityUnavailableError, TooManyRequestsError) as error:
+            raise RefusedError(error.code, str(error)) from error
         return await super().on_ws_connect(context)
 
 
@@ -153,6 +200,18 @@ async def _context(connection: HTTPConnection) -> GraphQLContext:
     registry = get_registry(connection.app)
     assert isinstance(registry, ServiceRegistry)
     return GraphQLContext(registry, getattr(connection.state, "principal", None))
+
+
+def _refusal(context: GraphQLContext) -> Response | None:
+    """Return what answers an upgrade where no further socket is taken on."""
+    try:
+        context.registry.get(OpenSockets).check_room()
+    except ServerDrainingError as error:
+        return problem_response(503, DRAINING.message, code=error.code, headers={"Retry-After": "1"})
+    except SocketsFullError:
+        detail = "Too many sockets have not introduced themselves yet; try again."
+        return problem_response(503, detail, headers={"Retry-After": "1"})
+    return None
 
 
 def _authorization(connection_params: object) -> str | None:

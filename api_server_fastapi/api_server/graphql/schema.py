@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import strawberry
 import structlog
-from graphql import GraphQLError, GraphQLSyntaxError
+from graphql import DocumentNode, GraphQLError, GraphQLSyntaxError
 from strawberry.exceptions import MissingQueryError
 from strawberry.extensions import SchemaExtension
 from strawberry.extensions.runner import SchemaExtensionsRunner
@@ -25,12 +25,22 @@ from api_server.exceptions import CodedError, FieldError, FieldsError, Retryable
 from api_server.graphql.columns import COLUMNS
 from api_server.graphql.context import OperationScope
 from api_server.graphql.documents import DocumentCache, ValidDocuments
+from api_server.graphql.guard import LIMIT_EXCEEDED, GraphQLLimits, problems_of
 from api_server.graphql.live import ClientTooSlowError
+from api_server.graphql.measured import MeasuredOperation
 from api_server.graphql.part import GraphQLPart
+from api_server.graphql.traced import TracedOperation
+from api_server.telemetry import is_tracing
 from api_server.validation import FieldProblem
 
 _MOST_PROBLEMS = 50
 _DOCUMENT = "document."
+
+_PARSE_FAILED = "GRAPHQL_PARSE_FAILED"
+_VALIDATION_FAILED = "GRAPHQL_VALIDATION_FAILED"
+_TOLD_BY_GRAPHQL = frozenset({_PARSE_FAILED, _VALIDATION_FAILED})
+_LONGEST_MESSAGE = 500
+_MOST_LOCATIONS = 10
 
 log = structlog.get_logger("api_server.graphql")
 
@@ -49,6 +59,7 @@ class CodedErrorSchema(strawberry.Schema):
         *,
         extensions: Sequence[type[SchemaExtension]],
         visible_errors: Iterable[type[Exception]],
+        limits: GraphQLLimits,
     ) -> None:
         super().__init__(
             query,
@@ -56,10 +67,17 @@ class CodedErrorSchema(strawberry.Schema):
             subscription,
             extensions=extensions,
             config=StrawberryConfig(auto_camel_case=True, scalar_map=COLUMNS),
-            execution_context_class=_Execution,
+            execution_context_class=_Execution if limits.suggestions else _DiscreetExecution,
         )
+        # Strawberry's own resolver raises for each type that wraps another one, and each would be logged.
+        self._schema.type_map["__Type"].fields["isOneOf"].resolve = _is_one_of  # type: ignore[attr-defined] # an object
         self._visible_errors = tuple(visible_errors)
+        self.limits = limits
         self.documents = ValidDocuments()
+
+    def problems_of(self, document: DocumentNode) -> list[GraphQLError]:
+        """Return what keeps a document from being executed, without executing any of it."""
+        return problems_of(document, self._schema, self.limits)
 
     def create_extensions_runner(
         self, execution_context: ExecutionContext, extensions: list[SchemaExtension]
@@ -78,9 +96,13 @@ class CodedErrorSchema(strawberry.Schema):
     ) -> ExecutionResult:
         """Execute what has one result; a subscription has many, and is served by a stream."""
         allowed = [kind for kind in allowed_operation_types or OperationType if kind is not OperationType.SUBSCRIPTION]
-        return await super().execute(
-            query, variable_values, context_value, root_value, operation_name, allowed, operation_extensions
-        )
+        try:
+            return await super().execute(
+                query, variable_values, context_value, root_value, operation_name, allowed, operation_extensions
+            )
+        except CannotGetOperationTypeError as error:
+            # The answer repeats the name.
+            raise CannotGetOperationTypeError(operation_name and _shortened(str(operation_name))) from error
 
     def process_errors(
         self,
@@ -92,16 +114,18 @@ class CodedErrorSchema(strawberry.Schema):
             if error.extensions and "code" in error.extensions:
                 continue
             error.extensions = self._extensions(error)
+            if error.extensions["code"] in _TOLD_BY_GRAPHQL:
+                _shorten(error)
 
     def _extensions(self, error: GraphQLError) -> dict[str, object]:
         cause = error.original_error
         while isinstance(cause, GraphQLError):
             cause = cause.original_error
         if isinstance(error, GraphQLSyntaxError):
-            return {"code": "GRAPHQL_PARSE_FAILED"}
+            return self._of_syntax(error)
         if cause is None:
             # Raised by graphql-core itself: in execution it concerns the values given, else the document.
-            return {"code": "GRAPHQL_VALIDATION_FAILED"}
+            return {"code": _VALIDATION_FAILED}
         if refusal := _refusal(cause):
             code, error.message = refusal
             return {"code": code}
@@ -111,6 +135,23 @@ class CodedErrorSchema(strawberry.Schema):
         log.error("operation failed", error_id=error_id, path=error.path, exc_info=cause)
         error.message = "Something went wrong; the log has it under this id."
         return {"code": "INTERNAL_SERVER_ERROR", "errorId": error_id}
+
+    def _of_syntax(self, error: GraphQLSyntaxError) -> dict[str, object]:
+        if broken := self.limits.broken_by_parser(error):
+            name, allowed = broken
+            error.message = f"A document should have at most {allowed} {name}."
+            return {"code": LIMIT_EXCEEDED, "limit": name, "allowed": allowed}
+        return {"code": _PARSE_FAILED}
+
+
+def _shorten(error: GraphQLError) -> None:
+    """Keep an error of graphql-core's from repeating all that a client wrote, and each place where it did."""
+    error.message = _shortened(error.message)
+    error.locations = error.locations and error.locations[:_MOST_LOCATIONS]
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + "…"
 
 
 def _told(error: GraphQLError, cause: CodedError) -> dict[str, object]:
@@ -147,13 +188,18 @@ def _refusal(cause: Exception) -> tuple[str, str] | None:
     """Return code and message where an operation does not even begin."""
     match cause:
         case MissingQueryError():
-            return "GRAPHQL_PARSE_FAILED", "The operation has no query."
+            return _PARSE_FAILED, "The operation has no query."
         case CannotGetOperationTypeError():
             return "OPERATION_NOT_FOUND", "The document has no operation of this name."
         case InvalidOperationTypeError():
             return "OPERATION_NOT_ALLOWED", f"A {cause.operation_type.value} is not served this way."
         case _:
             return None
+
+
+def _is_one_of(kind: object, _info: object) -> bool:
+    definition = getattr(kind, "extensions", {}).get("strawberry-definition")
+    return bool(getattr(definition, "is_one_of", False))
 
 
 class _Execution(StrawberryGraphQLCoreExecutionContext):
@@ -165,6 +211,14 @@ class _Execution(StrawberryGraphQLCoreExecutionContext):
         # event makes anew: it would grow for as long as the subscription lasts.
         executor._relevant_sub_fields = {}  # noqa: SLF001 - see above
         return executor
+
+
+class _DiscreetExecution(_Execution):
+    """Does not tell, where a value has no place in the schema, which names in the schema resemble it."""
+
+    @classmethod
+    def build(cls, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the base class' signature
+        return super().build(*arguments, **{**options, "hide_suggestions": True})
 
 
 class _ExtensionsRunner(SchemaExtensionsRunner):
@@ -186,8 +240,13 @@ class _ExtensionsRunner(SchemaExtensionsRunner):
         return await super().get_extensions_results(ctx) if self._adds_results else ctx.extensions_results
 
 
-def build_schema(parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exception]]) -> CodedErrorSchema:
-    """Merge the parts; raises ValueError where two of them define the same root field."""
+def build_schema(
+    parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exception]], limits: GraphQLLimits | None = None
+) -> CodedErrorSchema:
+    """Merge the parts, and refuse documents beyond the limits, by default those of the settings' defaults.
+
+    Raises ValueError where two of the parts define the same root field.
+    """
     query = _merged("Query", [part.query for part in parts if part.query])
     if query is None:
         raise ValueError("A GraphQL schema needs a query; none of the parts has one.")
@@ -195,9 +254,20 @@ def build_schema(parts: Sequence[GraphQLPart], visible_errors: Iterable[type[Exc
         query,
         _merged("Mutation", [part.mutation for part in parts if part.mutation]),
         _merged("Subscription", [part.subscription for part in parts if part.subscription]),
-        extensions=[OperationScope, DocumentCache, *(extension for part in parts for extension in part.extensions)],
+        extensions=[
+            *_traced(),
+            MeasuredOperation,
+            OperationScope,
+            DocumentCache,
+            *(extension for part in parts for extension in part.extensions),
+        ],
         visible_errors=(*visible_errors, ClientTooSlowError),
+        limits=limits or GraphQLLimits(),
     )
+
+
+def _traced() -> list[type[SchemaExtension]]:
+    return [TracedOperation] if is_tracing() else []
 
 
 def _merged(name: str, types: Sequence[type]) -> type | None:

@@ -1,25 +1,39 @@
-"""Both WebSocket protocols, made to answer in their own words where a client does not speak them."""
+"""What both WebSocket protocols have in common: a strict reading, and who may be on a socket for how long."""
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
-from typing import Any, TypeGuard
+from contextlib import suppress
+from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import NonJsonMessageReceived, WebSocketDisconnected
-from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
-from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
-from strawberry.subscriptions.protocols.graphql_ws.handlers import BaseGraphQLWSHandler
-from strawberry.subscriptions.protocols.graphql_ws.types import ConnectionInitMessage, OperationMessage
-from strawberry.types.execution import PreExecutionError
+from strawberry.http.exceptions import WebSocketDisconnected
 
+from api_server.allowance import Allowance
 from api_server.graphql.context import GraphQLContext
+from api_server.graphql.open_sockets import OpenSockets
 
 INIT_TIMEOUT_S = 5.0
 
+BAD_REQUEST, INIT_TIMEOUT, TOO_MANY_INITS = 4400, 4408, 4429
+POLICY_VIOLATION, TRY_AGAIN_LATER, SERVICE_RESTART = 1008, 1013, 1012
+
+TOO_MANY_MESSAGES = "Too many messages"
+TOO_MANY_OPERATIONS = {
+    "message": "As many operations as may run on one socket do.",
+    "extensions": {"code": "TOO_MANY_OPERATIONS"},
+}
+
 _REASON_LIMIT = 123
-_BAD_REQUEST, _INIT_TIMEOUT, _TOO_MANY_INITS = 4400, 4408, 4429
+
+
+class RefusedError(Exception):
+    """Somebody introduced themselves, and cannot be let in just now; `code` and `reason` may be shown to them."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
 
 
 class StrictSocket(ASGIWebSocketAdapter):
@@ -44,107 +58,45 @@ class StrictSocket(ASGIWebSocketAdapter):
             await super().close(code, fitting)
 
 
-class TransportHandler(BaseGraphQLTransportWSHandler[GraphQLContext, None]):
-    """`graphql-transport-ws`: a frame that is no message closes the socket with 4400."""
+class Load:
+    """What one socket has going on, beside what it may have."""
 
-    async def handle_message(self, message: Message) -> None:
-        if _is_message(message, start="subscribe", stop="complete"):
-            await super().handle_message(message)
-            await _let_it_begin()
-        else:
-            await self.handle_invalid_message("Invalid message")
+    def __init__(self, context: GraphQLContext) -> None:
+        self.sockets = context.registry.get(OpenSockets)
+        self._changing = context.changing
+        self._messages = Allowance(self.sockets.limits.messages_per_s)
+        self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def handle_task_exception(self, error: Exception) -> None:
-        # A client that leaves while an operation runs is no error of the operation.
-        if not isinstance(error, WebSocketDisconnected):
-            await super().handle_task_exception(error)
+    @property
+    def running(self) -> int:
+        """How many operations run, be they stopped and not over yet."""
+        return len(self._tasks)
+
+    @property
+    def has_room(self) -> bool:
+        return self.running < self.sockets.limits.operations
+
+    def take_message(self) -> bool:
+        """Whether one more message is within what a client may send."""
+        return self._messages.spend()
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def is_changing(self, task: asyncio.Task[Any]) -> bool:
+        """Whether an operation's task carries out a mutation, which is not to be cancelled."""
+        return task in self._changing
+
+    async def until_over(self) -> None:
+        """Wait until no operation runs any more."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
 
-class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
-    """`graphql-ws`: what is no message is answered by `connection_error`, and closes the socket with 4400.
+async def let_it_begin() -> None:
+    """Give way to a task that was just made.
 
-    The protocol itself knows neither an end of waiting for the introduction nor a second one: both are answered as
-    `graphql-transport-ws` does, by 4408 and 4429.
+    A task that is cancelled before its first step has never been: nothing would tell of the operation.
     """
-
-    async def handle(self) -> None:
-        introduction = asyncio.create_task(self._await_introduction())
-        try:
-            await super().handle()
-        except NonJsonMessageReceived:
-            await self._refuse(_BAD_REQUEST, "WebSocket message must be valid JSON")
-        finally:
-            introduction.cancel()
-            with suppress(asyncio.CancelledError, WebSocketDisconnected):
-                await introduction
-
-    async def handle_message(self, message: OperationMessage) -> None:
-        if _is_message(message, start="start", stop="stop"):
-            await super().handle_message(message)
-            await _let_it_begin()
-        else:
-            await self._refuse(_BAD_REQUEST, "Invalid message")
-
-    async def handle_connection_init(self, message: ConnectionInitMessage) -> None:
-        if self.connection_acknowledged:
-            await self._refuse(_TOO_MANY_INITS, "Too many initialisation requests")
-        else:
-            await super().handle_connection_init(message)
-
-    async def handle_async_results(
-        self, operation_id: str, query: str, operation_name: str | None, variables: dict[str, object] | None
-    ) -> None:
-        """Send what an operation answers, and have it closed when this ends, by whatever way."""
-        source = await self.schema.subscribe(
-            query=query,
-            variable_values=variables,
-            operation_name=operation_name,
-            context_value=self.context,
-            root_value=self.root_value,
-        )
-        with suppress(WebSocketDisconnected):
-            try:
-                async with aclosing(source):
-                    async for result in source:
-                        if isinstance(result, PreExecutionError):
-                            error = (result.errors or [])[0].formatted
-                            await self.send_message({"type": "error", "id": operation_id, "payload": error})
-                            return
-                        await self.send_data_message(result, operation_id)
-            except asyncio.CancelledError:
-                pass  # the client wants no more of it, which the protocol answers too
-            finally:
-                self.tasks.pop(operation_id, None)
-            await self.send_message({"type": "complete", "id": operation_id})
-
-    async def _await_introduction(self) -> None:
-        await asyncio.sleep(INIT_TIMEOUT_S)
-        if not self.connection_acknowledged:
-            await self._refuse(_INIT_TIMEOUT, "Connection initialisation timeout")
-
-    async def _refuse(self, code: int, reason: str) -> None:
-        await self.send_message({"type": "connection_error", "payload": {"message": reason}})
-        await self.websocket.close(code=code, reason=reason)
-
-
-async def _let_it_begin() -> None:
-    # A task that is cancelled before its first step has never been: nothing would tell of the operation.
     await asyncio.sleep(0)
-
-
-def _is_message(frame: Any, start: str, stop: str) -> TypeGuard[Any]:  # noqa: ANN401 - whatever JSON a client sent
-    """Whether a frame has the shape of a message; `start` and `stop` are the types that begin and end an operation."""
-    if not isinstance(frame, dict) or not isinstance(frame.get("type"), str):
-        return False
-    if not isinstance(frame.get("id", ""), str) or (frame["type"] in (start, stop) and "id" not in frame):
-        return False
-    return frame["type"] != start or _is_operation(frame.get("payload"))
-
-
-def _is_operation(payload: object) -> bool:
-    return (
-        isinstance(payload, dict)
-        and isinstance(payload.get("query"), str)
-        and isinstance(payload.get("variables"), dict | None)
-        and isinstance(payload.get("operationName"), str | None)
-    )

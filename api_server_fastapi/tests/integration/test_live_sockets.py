@@ -2,111 +2,18 @@
 
 import asyncio
 import json
-import socket
-import struct
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 from api_server.graphql import event_stream
 from live_app import PATIENCE_S, Served, served
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.typing import Subprotocol
-
-TRANSPORT, LEGACY = "graphql-transport-ws", "graphql-ws"
-TICKS = "subscription { ticks }"
+from watchers import LEGACY, TICKS, TRANSPORT, ask_over_http, introduced, start, watching
 
 # What the loop needs to notice and to clean up; the promise is 200 ms.
 FREED_WITHIN_S = 0.2
-
-
-class Leave(Protocol):
-    async def __call__(self) -> None: ...
-
-
-@dataclass
-class Client:
-    """Somebody who watches, and can leave by each way that there is."""
-
-    receive: Callable[[], Awaitable[Any]]
-    ways: dict[str, Leave]
-
-
-def reset(transport: asyncio.BaseTransport) -> None:
-    """Leave by a TCP reset, as a process does whose machine throws its connections away."""
-    connection: socket.socket = transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    assert isinstance(transport, asyncio.WriteTransport)
-    transport.abort()
-
-
-@asynccontextmanager
-async def watching(port: int, transport: str, query: str = TICKS) -> AsyncIterator[Client]:
-    async with _over_http(port, query) if transport == "sse" else _over_socket(port, transport, query) as client:
-        yield client
-
-
-@asynccontextmanager
-async def _over_socket(port: int, protocol: str, query: str) -> AsyncIterator[Client]:
-    async with introduced(port, protocol) as connection:
-        await start(connection, protocol, query)
-
-        async def gone() -> None:
-            connection.transport.abort()
-
-        async def rst() -> None:
-            reset(connection.transport)
-
-        async def receive() -> Any:
-            return json.loads(await connection.recv())
-
-        yield Client(receive, {"close": connection.close, "gone": gone, "reset": rst})
-
-
-@asynccontextmanager
-async def introduced(port: int, protocol: str) -> AsyncIterator[ClientConnection]:
-    async with connect(f"ws://127.0.0.1:{port}/graphql", subprotocols=[Subprotocol(protocol)]) as connection:
-        await connection.send(json.dumps({"type": "connection_init"}))
-        assert json.loads(await connection.recv()) == {"type": "connection_ack"}
-        yield connection
-
-
-async def start(connection: ClientConnection, protocol: str, query: str, name: str = "1") -> None:
-    kind = "subscribe" if protocol == TRANSPORT else "start"
-    await connection.send(json.dumps({"id": name, "type": kind, "payload": {"query": query}}))
-
-
-@asynccontextmanager
-async def _over_http(port: int, query: str) -> AsyncIterator[Client]:
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    ask_over_http(writer, query)
-
-    async def receive() -> Any:
-        while not (line := await reader.readline()).startswith(b"data: {"):
-            assert line, "the stream ended"
-        return json.loads(line.removeprefix(b"data: "))
-
-    async def gone() -> None:
-        writer.close()
-
-    async def rst() -> None:
-        reset(writer.transport)
-
-    try:
-        yield Client(receive, {"close": gone, "gone": gone, "reset": rst})
-    finally:
-        writer.close()
-
-
-def ask_over_http(writer: asyncio.StreamWriter, query: str) -> None:
-    body = json.dumps({"query": query})
-    writer.write(
-        b"POST /graphql HTTP/1.1\r\nHost: service\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
-        + f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
-    )
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from api_server.graphql.live import Overflow, live
 from api_server.graphql.part import GraphQLPart
 from api_server.services.registry import ServiceRegistry
 from api_server.settings import get_settings
+from api_server.socket_protocol import UNREAD_WITHIN_S, BoundedSocketProtocol, give_up_on_who_does_not_read
 
 # How long a client is waited for that takes nothing.
 PATIENCE_S = 0.3
@@ -29,6 +30,8 @@ class Alive:
     services: int = 0
     sources: int = 0
     begun: int = 0
+    changes_begun: int = 0
+    changes_made: int = 0
 
     def add(self, kind: str, number: int) -> None:
         setattr(self, kind, getattr(self, kind) + number)
@@ -58,6 +61,16 @@ class Subscription:
         return live(ticking(number, interval_ms / 1000, size), overflow=Overflow.CLOSE, patience=PATIENCE_S)
 
 
+@strawberry.type
+class Mutation:
+    @strawberry.mutation
+    async def change(self, seconds: float = 0) -> str:
+        alive.add("changes_begun", 1)
+        await asyncio.sleep(seconds)
+        alive.add("changes_made", 1)
+        return "changed"
+
+
 async def ticking(number: int, interval: float, size: int) -> AsyncGenerator[str, None]:
     alive.add("sources", 1)
     alive.add("begun", 1)
@@ -82,7 +95,7 @@ TICKING = Application(
     name="ticking",
     version="1",
     register=register,
-    graphql=lambda: GraphQLPart(query=Query, subscription=Subscription),
+    graphql=lambda: GraphQLPart(query=Query, mutation=Mutation, subscription=Subscription),
 )
 
 
@@ -114,18 +127,23 @@ class Served:
 
 
 @asynccontextmanager
-async def served(application: Application = TICKING) -> AsyncIterator[Served]:
-    """Serve an application by uvicorn, configured as the product does, until the context ends."""
+async def served(
+    application: Application = TICKING, *, unread_within: float = UNREAD_WITHIN_S, **options: Any
+) -> AsyncIterator[Served]:
+    """Serve an application by uvicorn, configured as the product does but for `options`, until the context ends."""
     get_settings.cache_clear()
-    alive.services = alive.sources = alive.begun = 0
+    alive.services = alive.sources = alive.begun = alive.changes_begun = alive.changes_made = 0
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        give_up_on_who_does_not_read(listener, unread_within)
         config = uvicorn.Config(
             create_app(application),
             lifespan="on",
             log_config=None,
             access_log=False,
             ws_per_message_deflate=False,
+            ws_max_size=64 * 1024,
             timeout_graceful_shutdown=3,
+            **{"ws": BoundedSocketProtocol, **options},
         )
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -36,8 +36,9 @@ class ThrottleQuery:
         strategy: StrategyArgument = None,
         seed: SeedArgument = None,
     ) -> list[UnitGoalType]:
-        planning = info.context.services.get(Planning)
-        goals = await planning.calculate_throttle_steps(game_state_input, strategy=strategy, seed=seed)
+        goals = await info.context.services.get(Planning).calculate_throttle_steps(
+            game_state_input, asker=info.context.user_id, strategy=strategy, seed=seed
+        )
         return from_goals(goals, coordinate=CoordinateType, goal=UnitGoalType)
 
     @strawberry.field(
@@ -59,6 +60,7 @@ class ThrottleQuery:
     ) -> strawberry.Streamable[UnitPlanType]:
         planned = await info.context.services.get(Planning).plan(
             game_state_input,
+            asker=info.context.user_id,
             strategy=strategy,
             budget_ms=budget_ms,
             seed=seed,

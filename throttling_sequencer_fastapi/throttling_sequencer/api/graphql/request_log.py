@@ -13,6 +13,7 @@ from api_server.identifiers import uuid7
 from graphql import get_operation_ast
 from strawberry.extensions import SchemaExtension
 
+from throttling_sequencer.api.graphql.owners import OwnerArgument, is_admin
 from throttling_sequencer.application.request_history import ReadGqlRequests
 from throttling_sequencer.application.request_log import RecordGqlRequest
 from throttling_sequencer.domain.request_log import OPERATION_NAME_LIMIT, GqlRequest, Outcome
@@ -96,16 +97,19 @@ class GqlRequestPageType:
 class RequestLogQuery:
     """What users can ask about what they asked."""
 
-    @strawberry.field(description="Your own operations that ended, newest first, up to 100 a page.")
+    @strawberry.field(
+        description="Your own operations that ended, newest first, up to 100 a page; an administrator may see others'."
+    )
     async def request_log(
         self,
         info: strawberry.Info[GraphQLContext],
         first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
         after: Annotated[str | None, strawberry.argument(description="The endCursor of an earlier page.")] = None,
+        owner: OwnerArgument = None,
     ) -> GqlRequestPageType:
-        principal = info.context.principal
-        assert principal is not None, "who is not known is refused before an operation begins"
-        page = await info.context.services.get(ReadGqlRequests).page(principal.user_id, first, after)
+        page = await info.context.services.get(ReadGqlRequests).page(
+            first, after, asker=info.context.user_id, is_admin=is_admin(info), owner=owner
+        )
         return GqlRequestPageType(
             nodes=[_shown(request) for request in page.requests],
             page_info=PageInfo(end_cursor=page.end_cursor, has_next_page=page.has_next),

@@ -8,6 +8,7 @@ import strawberry
 from api_server.graphql.context import GraphQLContext
 from api_server.graphql.live import Overflow, live
 
+from throttling_sequencer.api.graphql.owners import is_admin
 from throttling_sequencer.api.graphql.subscriptions import shown_goals
 from throttling_sequencer.api.graphql.types import (
     BudgetArgument,
@@ -37,7 +38,11 @@ class ScenarioQuery:
         seed: SeedArgument = None,
     ) -> list[UnitGoalType]:
         goals = await info.context.services.get(ScenarioPlanning).calculate_throttle_steps(
-            scenario_id, info.context.user_id, strategy=strategy, seed=seed
+            scenario_id,
+            asker=info.context.user_id,
+            is_admin=is_admin(info),
+            strategy=strategy,
+            seed=seed,
         )
         return from_goals(goals, coordinate=CoordinateType, goal=UnitGoalType)
 
@@ -55,7 +60,8 @@ class ScenarioQuery:
     ) -> strawberry.Streamable[UnitPlanType]:
         planned = await info.context.services.get(ScenarioPlanning).plan(
             scenario_id,
-            info.context.user_id,
+            asker=info.context.user_id,
+            is_admin=is_admin(info),
             strategy=strategy,
             budget_ms=budget_ms,
             seed=seed,
@@ -79,6 +85,10 @@ class ScenarioSubscription:
         seed: SeedArgument = None,
     ) -> AsyncGenerator[UnitGoalType, None]:
         goals = await info.context.services.get(ScenarioPlanning).generate_steps(
-            scenario_id, info.context.user_id, strategy=strategy, seed=seed
+            scenario_id,
+            asker=info.context.user_id,
+            is_admin=is_admin(info),
+            strategy=strategy,
+            seed=seed,
         )
         return live(shown_goals(goals), overflow=Overflow.CLOSE)

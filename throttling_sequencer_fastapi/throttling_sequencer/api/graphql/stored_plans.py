@@ -10,6 +10,7 @@ from api_server.graphql.columns import FloatColumn, IntColumn
 from api_server.graphql.context import GraphQLContext
 from api_server.graphql.paging import PageInfo
 
+from throttling_sequencer.api.graphql.owners import OwnerArgument, is_admin
 from throttling_sequencer.api.graphql.plan_reading import PlanReading
 from throttling_sequencer.api.graphql.types import (
     BudgetArgument,
@@ -80,6 +81,7 @@ class StoredPlanType:
     """A stored plan, as answered."""
 
     id: strawberry.ID
+    owner_id: str = strawberry.field(description="Who had it stored.")
     idempotency_key: str = strawberry.field(description="Whoever asks again by this key gets this plan.")
     request: PlanRequestType
     strategy: str = strawberry.field(description="The path finder that made it.")
@@ -105,21 +107,31 @@ class StoredPlanPageType:
 class StoredPlanQuery:
     """What users can ask about their plans."""
 
-    @strawberry.field(description="One of your plans.")
+    @strawberry.field(description="One of your plans; to an administrator anybody's.")
     async def plan(self, info: Info, id: strawberry.ID) -> StoredPlanType | None:  # noqa: A002 - as the schema has it
         async with info.context.services.get(PlanReading).of_a_plan():
-            return _shown(await info.context.services.get(StoredPlans).get(info.context.user_id, _uuid(id)))
+            plans = info.context.services.get(StoredPlans)
+            return _shown(await plans.get(_uuid(id), asker=info.context.user_id, is_admin=is_admin(info)))
 
-    @strawberry.field(description="Your plans, newest first, up to 100 a page; fewer where they are large.")
+    @strawberry.field(
+        description="Your plans, newest first, up to 100 a page, fewer where they are large; an administrator may see"
+        " others'."
+    )
     async def plans(
         self,
         info: Info,
         first: Annotated[int, strawberry.argument(description="How many, 1 to 100.")] = 20,
         after: Annotated[str | None, strawberry.argument(description="The endCursor of an earlier page.")] = None,
+        owner: OwnerArgument = None,
     ) -> StoredPlanPageType | None:
         async with info.context.services.get(PlanReading).of_a_page():
             page = await info.context.services.get(StoredPlans).page(
-                info.context.user_id, first, after, most_numbers=_MOST_NUMBERS
+                first,
+                after,
+                asker=info.context.user_id,
+                is_admin=is_admin(info),
+                owner=owner,
+                most_numbers=_MOST_NUMBERS,
             )
         return StoredPlanPageType(
             nodes=[_shown(plan) for plan in page.plans],
@@ -144,8 +156,8 @@ class StoredPlanMutation:
         targets: TargetsArgument = None,
     ) -> StoredPlanType | None:
         kept = await info.context.services.get(StoredPlans).store(
-            info.context.user_id,
             game_state_input,
+            asker=info.context.user_id,
             key=idempotency_key,
             strategy=strategy,
             budget_ms=budget_ms,
@@ -159,6 +171,7 @@ def _shown(plan: StoredPlan) -> StoredPlanType:
     request = plan.request
     return StoredPlanType(
         id=strawberry.ID(str(plan.plan_id)),
+        owner_id=plan.owner_id,
         idempotency_key=plan.key,
         request=PlanRequestType(
             player_units=_columns(request.game_state.player_units),

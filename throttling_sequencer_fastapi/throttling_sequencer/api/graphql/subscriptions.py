@@ -33,7 +33,7 @@ class NavigationSubscription:
         seed: SeedArgument = None,
     ) -> AsyncGenerator[UnitGoalType, None]:
         goals = await info.context.services.get(LiveGoals).generate_steps(
-            game_state_input, strategy=strategy, seed=seed
+            game_state_input, asker=info.context.user_id, strategy=strategy, seed=seed
         )
         # Each goal counts, so that a client which takes none is given up, and no goal is.
         return live(shown_goals(goals), overflow=Overflow.CLOSE)

@@ -13,13 +13,20 @@ import structlog
 import uvicorn
 from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings
-from uvicorn.supervisors import ChangeReload, Multiprocess
+from uvicorn.supervisors import ChangeReload
 
 from api_server.exceptions import StartError
-from api_server.settings import get_settings, settings_config
+from api_server.head_limit import ShortHeadProtocol
+from api_server.metric_files import shared_metrics
+from api_server.settings import Settings, get_settings, settings_config
+from api_server.socket_protocol import BoundedSocketProtocol, give_up_on_who_does_not_read
+from api_server.supervisor import LingeringServer, Supervisor
 
 _BACKLOG = 2048
-_START_FAILED = 3
+# Of the time in which a process leaves, what is kept for its subscribers, queues, pools and the interpreter.
+_CLOSING = 0.2
+# A client that does not answer is gone after twice as long.
+_PING_S = 20.0
 _SOCKET_FRAME_LIMIT = 64 * 1024
 
 log = structlog.get_logger("api_server.server")
@@ -41,7 +48,12 @@ class UvicornServerConfig(BaseSettings):
         "commas; unset: nobody's",
     )
     timeout_keep_alive: int = Field(default=5, ge=1, le=3600, description="seconds an idle connection is kept")
-    timeout_graceful_shutdown: int = Field(default=20, ge=1, le=3600, description="seconds requests may take to end")
+    timeout_graceful_shutdown: int = Field(
+        default=8,
+        ge=1,
+        le=3600,
+        description="seconds requests may take to end; less where `API_SERVER_LEAVE_WITHIN_S` leaves less",
+    )
 
     @model_validator(mode="after")
     def _reload_means_one_worker(self) -> Self:
@@ -74,6 +86,7 @@ def listening(config: UvicornServerConfig) -> Iterator[socket.socket]:
                 f"Cannot listen on {config.host}:{config.port}: {reason}. Set UVICORN_HOST to an address of this "
                 "machine and UVICORN_PORT to a port that is free; 0 takes any."
             ) from error
+        give_up_on_who_does_not_read(listener)
         listener.set_inheritable(True)
         yield listener
 
@@ -83,9 +96,9 @@ def serve(
 ) -> None:
     """Serve the app that `factory` (`module:function`) makes, until SIGINT or SIGTERM; then return.
 
-    Exits the process with status 3 where the app does not start.
+    Exits the process with status 3 where the app does not start, and with 70 where a worker did not end by itself.
     """
-    if get_settings().env_type == "development" and not config.is_loopback:
+    if get_settings().believed == "development" and not config.is_loopback:
         log.warning("development identity on a public address: everybody is believed", host=config.host)
     uvicorn_config = uvicorn.Config(
         factory,
@@ -100,33 +113,43 @@ def serve(
         proxy_headers=bool(config.forwarded_allow_ips),
         forwarded_allow_ips=config.forwarded_allow_ips,
         timeout_keep_alive=config.timeout_keep_alive,
-        timeout_graceful_shutdown=config.timeout_graceful_shutdown,
+        timeout_graceful_shutdown=_grace(config, get_settings()),
         log_config=str(log_config) if log_config else None,
         # A GraphQL operation is small; so is what one socket may make this process hold. Compression would hold 64 KiB
         # of history for each.
         ws_max_size=_SOCKET_FRAME_LIMIT,
         ws_per_message_deflate=False,
+        ws_ping_interval=_PING_S,
+        ws_ping_timeout=_PING_S,
+        ws=BoundedSocketProtocol,
+        http=ShortHeadProtocol,
         # LogContextMiddleware writes the line about a request, with its id and duration.
         access_log=False,
         server_header=False,
     )
+    lingers = get_settings().drain_delay > 0
     # uvicorn raises SIGINT again when it is done, so that its caller can stop too: this caller returns.
-    with suppress(KeyboardInterrupt):
+    with suppress(KeyboardInterrupt), shared_metrics(config.workers):
         if uvicorn_config.should_reload:
             ChangeReload(uvicorn_config, target=uvicorn.Server(uvicorn_config).run, sockets=[listener]).run()
         elif config.workers > 1:
-            workers = Multiprocess(uvicorn_config, sockets=[listener])
-            workers.run()
-            if any(worker.exitcode == _START_FAILED for worker in workers.processes):
-                raise SystemExit(_START_FAILED)
+            supervisor = Supervisor(
+                uvicorn_config,
+                listener,
+                within=get_settings().leave_within_s,
+                lingers=lingers,
+                prepare=exit_on_signals,
+            )
+            if status := supervisor.run():
+                raise SystemExit(status)
         else:
-            uvicorn.Server(uvicorn_config).run(sockets=[listener])
+            LingeringServer(uvicorn_config, lingers=lingers).run(sockets=[listener])
 
 
 def exit_on_signals() -> None:
     """Make SIGTERM end the process by SystemExit(0), so that every context that is open is left properly.
 
-    SIGHUP, the end of a terminal, counts as SIGTERM; with several workers, uvicorn restarts them on it instead.
+    SIGHUP, the end of a terminal, counts as SIGTERM; several workers are replaced one by one on it instead.
     """
 
     def leave(signal_number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - the signature of a handler
@@ -139,6 +162,21 @@ def exit_on_signals() -> None:
     signal.signal(signal.SIGTERM, leave)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         signal.signal(signal.SIGHUP, terminate)
+
+
+def _grace(config: UvicornServerConfig, settings: Settings) -> int:
+    """Return how many seconds requests in flight have, so that the process is gone in time."""
+    left = int(settings.leave_within_s * (1 - _CLOSING) - settings.drain_delay)
+    if config.timeout_graceful_shutdown <= left:
+        return config.timeout_graceful_shutdown
+    if "timeout_graceful_shutdown" in config.model_fields_set:
+        log.warning(
+            "requests get less time to end than UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN says",
+            seconds=max(left, 0),
+            leave_within_s=settings.leave_within_s,
+            drain_delay_s=settings.drain_delay,
+        )
+    return max(left, 0)
 
 
 def _source_folders(factory: str) -> list[str]:

@@ -116,7 +116,7 @@ class TestWhatAnImageSays:
     def test_it_ends_before_docker_stop_kills(self, target: str) -> None:
         image = IMAGES[target]
         assert image.stop_signal == "SIGTERM"
-        assert int(image.environment["UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"]) < 10
+        assert int(image.environment["API_SERVER_LEAVE_WITHIN_S"]) < 10
 
     def test_it_says_what_it_is(self, target: str) -> None:
         keys = {"title": "name", "description": "description", "version": "version"}

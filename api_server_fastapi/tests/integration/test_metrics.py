@@ -1,21 +1,28 @@
 """The numbers of a process, as Prometheus asks for them."""
 
+import math
+import platform
+from collections import Counter
+from collections.abc import Iterator
+
 import pytest
 from api_server.app import create_app
 from api_server.application import Application
 from api_server.metrics import Metrics
 from api_server.services.di import get_registry
+from api_server.services.health_check_service import HealthCheckService
+from api_server.settings import get_settings
 from api_server.testing import Serve
-from prometheus_client.parser import text_string_to_metric_families
+from measured_app import APP, reports
+from numbers_told import numbers
 
 
-def numbers(text: str) -> dict[str, float]:
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            labels = ",".join(f"{name}={value}" for name, value in sample.labels.items())
-            found[f"{sample.name}{{{labels}}}" if labels else sample.name] = sample.value
-    return found
+@pytest.fixture(autouse=True)
+def settings() -> Iterator[None]:
+    """The settings of each test's own environment."""
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
 
 
 async def test_whoever_collects_them_needs_no_identity_and_gets_what_the_process_holds(
@@ -53,8 +60,110 @@ async def test_an_application_adds_its_own(serve: Serve) -> None:
     assert second["shop_waiting{size=small}"] == 3
 
 
-def test_a_counter_is_made_once() -> None:
+async def test_what_somebody_counts_already_is_followed(serve: Serve) -> None:
+    sold = {"tea": 2}
+    async with serve(create_app(APP)) as client:
+        metrics = get_registry().get(Metrics)
+        metrics.follow_each("shop_sold", "Sold.", "thing", lambda: sold)
+        metrics.follow("shop_visits", "Visits.", lambda: len(sold))
+        first = numbers((await client.get("/metrics")).text)
+        sold.update(tea=5, milk=0)
+        second = numbers((await client.get("/metrics")).text)
+    assert (first["shop_sold_total{thing=tea}"], first["shop_visits_total"]) == (2, 1)
+    assert (second["shop_sold_total{thing=tea}"], second["shop_sold_total{thing=milk}"]) == (5, 0)
+    assert second["shop_visits_total"] == 2
+
+
+async def test_a_number_that_cannot_be_read_takes_no_other_with_it(
+    serve: Serve, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with serve(create_app(APP)) as client:
+        get_registry().get(Metrics).gauge("shop_waiting", "Orders that wait.", lambda: 1 / 0)
+        for _ in range(3):
+            answer = await client.get("/metrics")
+    told = numbers(answer.text)
+    assert math.isnan(told["shop_waiting"])
+    assert told["service_ready"] == 1
+    assert capsys.readouterr().err.count("a metric cannot be read") == 1
+
+
+def test_a_name_is_made_once() -> None:
     metrics = Metrics()
-    metrics.counter("shop_orders", "Orders.")
-    with pytest.raises(ValueError, match="shop_orders"):
-        metrics.counter("shop_orders", "Orders.")
+    orders = metrics.counter("shop_orders", "Orders.", "size")
+    assert metrics.counter("shop_orders", "Orders.", "size") is orders
+    assert metrics.counter("shop_orders_total", "Orders.", "size") is orders
+    times = metrics.histogram("shop_seconds", "Time.", buckets=(1, 2))
+    assert metrics.histogram("shop_seconds", "Time.", buckets=(1, 2)) is times
+    for taken in (
+        lambda: metrics.counter("shop_orders", "Orders."),
+        lambda: metrics.counter("shop_orders", "Other orders.", "size"),
+        lambda: metrics.histogram("shop_orders", "Orders.", "size"),
+        lambda: metrics.histogram("shop_seconds", "Time.", buckets=(1, 3)),
+    ):
+        with pytest.raises(ValueError, match=r"the metric shop_\w+ exists already, as a (counter|histogram)"):
+            taken()
+
+
+async def test_requests_are_counted_by_the_template_of_their_route(serve: Serve) -> None:
+    app = create_app(APP)
+    app.mount("/reports", reports)
+    asked = [
+        ("GET", "/shop/orders/1", "/shop/orders/{number}", 200),
+        ("GET", "/shop/orders/2", "/shop/orders/{number}", 200),
+        ("GET", "/shop/orders/none", "/shop/orders/{number}", 422),
+        ("DELETE", "/shop/orders/3", "/shop/orders/{number}", 405),
+        ("GET", "/shop/failing", "/shop/failing", 500),
+        ("GET", "/reports/daily/monday", "/reports/daily/{day}", 200),
+        ("GET", "/reports/none/at/all", "/reports/{path}", 404),
+        ("GET", "/openapi.json", "/openapi.json", 200),
+        ("GET", "/livez", "/livez", 200),
+        ("GET", "/ping", "/ping", 200),
+        ("GET", "/none/1", "unmatched", 404),
+        ("GET", "/none/2", "unmatched", 404),
+        ("MKCOL", "/shop/orders/4", "/shop/orders/{number}", 405),
+    ]
+    async with serve(app) as client:
+        for method, path, _, status in asked:
+            assert (await client.request(method, path)).status_code == status, path
+        told = numbers((await client.get("/metrics")).text)
+    expected = Counter(
+        f"http_requests_total{{method={'OTHER' if method == 'MKCOL' else method},route={route},status={status}}}"
+        for method, _, route, status in asked
+    )
+    counted = {name: number for name, number in told.items() if name.startswith("http_requests_total")}
+    assert counted == expected
+    assert told["http_request_duration_seconds_count{method=GET,route=/shop/orders/{number}}"] == 3
+    assert told["http_requests_in_progress"] == 1  # the one that asks
+
+
+async def test_a_stream_of_events_has_no_duration(serve: Serve) -> None:
+    async with serve(create_app(APP)) as client:
+        await client.get("/shop/ticks")
+        told = numbers((await client.get("/metrics")).text)
+    assert told["http_requests_total{method=GET,route=/shop/ticks,status=200}"] == 1
+    assert told["http_request_duration_seconds_count{method=GET,route=/shop/ticks}"] == 0
+    assert told["http_event_streams"] == 0
+
+
+async def test_a_path_is_no_label_and_neither_is_a_method(serve: Serve) -> None:
+    async with serve(create_app(APP)) as client:
+        for number, method in enumerate(("MKCOL", "LOCK", "PURGE", "SEARCH", "REPORT")):
+            await client.request(method, f"/secret-{number}?token=secret")
+            await client.get(f"/shop/orders/secret-{number}")
+        text = (await client.get("/metrics")).text
+    assert "secret" not in text
+    assert text.count("http_requests_total{") == 2
+
+
+async def test_what_runs_and_how_it_is_are_told(serve: Serve) -> None:
+    async with serve(create_app(APP)) as client:
+        told = numbers((await client.get("/metrics")).text)
+        get_registry().get(HealthCheckService).drain()
+        leaving = numbers((await client.get("/metrics")).text)
+    assert [name for name in told if name.startswith("service_build_info")] == [
+        f"service_build_info{{application=shop,python={platform.python_version()},version=1.2}}"
+    ]
+    states = {state: told[f"service_readiness{{state={state}}}"] for state in ("operational", "degraded", "error")}
+    assert states == {"operational": 1, "degraded": 0, "error": 0}
+    assert (told["service_ready"], told["service_draining"]) == (1, 0)
+    assert (leaving["service_ready"], leaving["service_draining"]) == (0, 1)

@@ -109,10 +109,18 @@ class Admission:
 
         The planning that is promised fills the processes from those that are free first, as water does.
         """
-        ends = sorted(max(0.0, share.until - now) for share in self._running)
+        ends = sorted(self._running_on(now))
         ends = [0.0] * (self._workers - len(ends)) + ends
         outstanding = sum(promise.outstanding for promise in self._unfinished)
         return min((outstanding + busy) / free for free, busy in enumerate(accumulate(ends), 1))
+
+    def outstanding(self, now: float) -> float:
+        """Return how long processes will be busy, all added up, with what is promised."""
+        return sum(promise.outstanding for promise in self._unfinished) + sum(self._running_on(now))
+
+    def _running_on(self, now: float) -> list[float]:
+        """Return for how long each piece that a process works on may go on."""
+        return [max(0.0, share.until - now) for share in self._running]
 
     def next(self, now: float) -> Promise | None:
         """Return the task of which a piece should begin now.

@@ -129,6 +129,11 @@ class ProcessLane:
         """How many plans wait for a process."""
         return sum(bool(job.waiting) for job in self._jobs.values())
 
+    @property
+    def promised_ms(self) -> float:
+        """How many milliseconds of its processes are promised and not spent."""
+        return self._admission.outstanding(_now_ms())
+
     async def start(self) -> None:
         """Start the processes and wait until each has its planner, so that the first plan does not pay for it.
 

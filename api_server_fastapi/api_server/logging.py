@@ -1,7 +1,8 @@
 """One stream of log lines: structlog makes the events, loguru delivers them, and every line has one shape.
 
-A line is `timestamp`, `level`, `logger`, `event`, what is bound to the context (`request_id`, `user_id`, …) and the
-event's own keys; as JSON, or readable on a terminal. Records of the standard library enter by `InterceptHandler`.
+A line is `timestamp`, `level`, `logger`, `event`, what is bound to the context (`request_id`, `user_id`, …), within a
+trace its `trace_id` and `span_id`, and the event's own keys; as JSON, or readable on a terminal. Records of the
+standard library enter by `InterceptHandler`.
 """
 
 import logging
@@ -14,6 +15,7 @@ import structlog
 from loguru import logger as loguru_logger
 
 from api_server.settings import LogLevel
+from api_server.telemetry import trace_ids
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -112,7 +114,7 @@ def _deliver_by_loguru(logger: _NamedLogger, method: str, event: MutableMapping[
 
 
 def _add_context(record: "Record") -> None:
-    record["extra"] = {**structlog.contextvars.get_contextvars(), **record["extra"]}
+    record["extra"] = {**structlog.contextvars.get_contextvars(), **trace_ids(), **record["extra"]}
 
 
 def _event_dict(record: "Record") -> dict[str, Any]:

@@ -25,6 +25,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession
 from api_server.database.conninfo import UnreadableUrlError, conninfo
 from api_server.exceptions import DatabaseUnavailableError, StartError
 from api_server.settings import get_settings
+from api_server.telemetry import Tracer
 
 _DIALECT = "postgresql+psycopg://"
 _POOL_TIMEOUT_S = 2
@@ -36,6 +37,9 @@ _TIME_LIMIT = "time limit"
 _LIMIT_STATEMENTS = """
     SELECT CASE WHEN pg_backend_pid() = %s THEN set_config('statement_timeout', %s, false) END
 """
+
+
+tracer = Tracer("api_server")
 
 
 class _Connection(AsyncConnection[tuple[object, ...]]):
@@ -114,9 +118,10 @@ async def borrow_db_session(
     engine = get_engine()
     limit = asyncio.timeout(timeout)
     try:
-        async with limit, AsyncSession(engine, expire_on_commit=False) as session:
-            session.info[_TIME_LIMIT] = limit
-            yield session
+        with tracer.span("database.session", **{"db.system.name": "postgresql"}):
+            async with limit, AsyncSession(engine, expire_on_commit=False) as session:
+                session.info[_TIME_LIMIT] = limit
+                yield session
     except TimeoutError as error:
         if not limit.expired():
             raise

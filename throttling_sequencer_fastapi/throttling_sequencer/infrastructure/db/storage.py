@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from throttling_sequencer.core import telemetry
 from throttling_sequencer.domain.errors import StorageUnavailableError
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
 from throttling_sequencer.infrastructure.db.trouble import DATABASE_ERRORS, in_words, says_unavailable
@@ -41,7 +42,7 @@ async def using_storage(timeout_s: float) -> AsyncIterator[None]:
             if connector.is_refused or connector.lost_for_s > _LOST_S:
                 connector.look_around(_SEARCHED_S)
                 limit.reschedule(min(ends_at, loop.time() + _NOTICED_S))
-            with connector.telling(heed_refusals):
+            with connector.telling(heed_refusals), telemetry.using_database():
                 yield
     except DATABASE_ERRORS as error:
         if not says_unavailable(error):

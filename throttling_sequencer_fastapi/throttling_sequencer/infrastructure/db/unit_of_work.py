@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
+from throttling_sequencer.core import telemetry
 from throttling_sequencer.domain.errors import StorageUnavailableError
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import DB
 from throttling_sequencer.infrastructure.db.retrying import commit_limit_s
@@ -34,16 +35,25 @@ async def unit_of_work(timeout_s: float) -> AsyncIterator[asyncpg.Connection]:
     pool = DB.pool
     if pool is None:
         raise StorageUnavailableError("no database is configured")
+    with telemetry.transaction():
+        async with _transaction(pool, timeout_s) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _transaction(pool: asyncpg.Pool, timeout_s: float) -> AsyncIterator[asyncpg.Connection]:
     loop = asyncio.get_running_loop()
     ends_at = loop.time() + timeout_s
-    connection = await DB.acquire(timeout_s)
+    with telemetry.acquiring():
+        connection = await DB.acquire(timeout_s)
     writer = DB.writer
     try:
         with DB.watching():
             async with asyncio.timeout_at(ends_at):
                 await connection.execute("BEGIN")
                 yield connection
-            await _commit(connection, min(commit_limit_s.get(), ends_at - loop.time()))
+            with telemetry.committing():
+                await _commit(connection, min(commit_limit_s.get(), ends_at - loop.time()))
     except Exception as error:
         await _roll_back(connection)
         await DB.heed(error, writer)

@@ -9,7 +9,13 @@ from api_server.events import EventsMayBeMissed, PresetChanged
 
 from throttling_sequencer.api.events import events_may_be_missed, preset_changed
 from throttling_sequencer.api.presets import PRESET_KINDS
-from throttling_sequencer.application.planning import LaneBrokenError, LaneFullError, PlanningTimedOutError
+from throttling_sequencer.application.owners import NotAdminError
+from throttling_sequencer.application.planning import (
+    AllowanceSpentError,
+    LaneBrokenError,
+    LaneFullError,
+    PlanningTimedOutError,
+)
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.lab_environment import lab_environment
 from throttling_sequencer.core.settings import SequencerSettings
@@ -94,9 +100,11 @@ SEQUENCER = Application(
     event_handlers={PresetChanged: (preset_changed,), EventsMayBeMissed: (events_may_be_missed,)},
     preset_kinds=PRESET_KINDS,
     errors={
+        AllowanceSpentError: 429,
         InvalidValueError: 422,
         LaneFullError: 503,
         LaneBrokenError: 503,
+        NotAdminError: 403,
         OutcomeUnknownError: 503,
         PlanNotFoundError: 404,
         PlanningTimedOutError: 504,

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from api_server.api.dependencies import authenticated_principal, provide
 from api_server.exceptions import InvalidValueError
-from api_server.identity import Principal
+from api_server.identity import ADMIN_SCOPE, Principal
 from api_server.models.api_model import (
     MOST_VERSIONS,
     PresetCreate,
@@ -50,7 +50,7 @@ _PARAMETERS = {"first": "limit", "after": "cursor"}
 _PROBLEMS = {
     400: "The body is no JSON, or none that can be read",
     401: "Nobody is known by these credentials",
-    403: f"This is for who has the scope `{DEFAULTS_SCOPE}`",
+    403: f"This is for who has the scope `{DEFAULTS_SCOPE}` or, to list others' presets, `{ADMIN_SCOPE}`",
     404: "There is no such preset, or it is somebody else's",
     409: "The name is taken, or somebody changed the preset since it was read",
     415: "The body is of another type than `application/json`",
@@ -83,11 +83,11 @@ async def create_preset(
     return _answered(preset, response)
 
 
-@router.get("", responses=_problems(422))
+@router.get("", responses=_problems(403, 422))
 async def list_presets(query: Annotated[PresetQuery, Query()], presets: Presets, asker: Asker) -> PresetPage:
-    """List your presets of a kind and the one that is the whole service's, oldest first."""
+    """List your presets of a kind and the one that is the whole service's, oldest first; an administrator, others'."""
     try:
-        page = await presets.page(asker, query.kind, query.limit, query.cursor)
+        page = await presets.page(asker, query.kind, query.limit, query.cursor, owner=query.owner)
     except InvalidValueError as error:
         raise InvalidValueError(_PARAMETERS.get(error.field, error.field), error.rule) from error
     next_cursor = page.end_cursor if page.has_next else None
@@ -101,7 +101,7 @@ async def read_preset(
     presets: Presets,
     asker: Asker,
 ) -> PresetRead:
-    """Read a preset."""
+    """Read a preset; an administrator reads anybody's."""
     return _answered(await presets.get(asker, id), response)
 
 

@@ -29,7 +29,7 @@ from api_server.exceptions import (
     ResourceNotFoundError,
     VersionConflictError,
 )
-from api_server.identity import Principal
+from api_server.identity import ADMIN_SCOPE, Principal
 from api_server.models.api_model import MOST_IN_PAGE, MOST_VERSIONS
 from api_server.models.base_model import DEFAULT_NAME, Kind, Name, _utcnow
 from api_server.models.db_model import Preset
@@ -37,6 +37,9 @@ from api_server.services.preset_documents import checked_document
 from api_server.validation import FieldProblem, field_problems
 
 DEFAULTS_SCOPE = "presets:default"
+
+EVERYBODY = "*"
+"""What stands for all owners, instead of the name of one."""
 
 log = structlog.get_logger("api_server.presets")
 
@@ -85,6 +88,7 @@ class PresetService:
 
     Somebody else's preset is not found. But the one of a kind that is named `default` is the whole service's: everybody
     sees it, and who has the scope `presets:default` changes it, whoever created it; but only who did renames it.
+    Whoever has the scope `admin` reads everybody's presets, and changes none by that.
 
     Every method raises DatabaseUnavailableError where the database cannot be used just now.
     """
@@ -117,22 +121,32 @@ class PresetService:
     async def get(self, principal: Principal, preset_id: UUID) -> Preset:
         """Return a preset. Raises ResourceNotFoundError."""
         async with borrow_db_session(timeout=_TIMEOUT_S) as session:
-            statement = select(Preset).where(col(Preset.id) == preset_id, *self._visible(principal))
+            statement = select(Preset).where(col(Preset.id) == preset_id, *self._readable(principal))
             preset = (await session.exec(statement)).one_or_none()
         if preset is None:
             raise ResourceNotFoundError("preset", preset_id)
         return preset
 
-    async def page(self, principal: Principal, kind: str, first: int = 20, after: str | None = None) -> PresetPage:
+    async def page(
+        self,
+        principal: Principal,
+        kind: str,
+        first: int = 20,
+        after: str | None = None,
+        *,
+        owner: str | None = None,
+    ) -> PresetPage:
         """Return the `first` (1 to 100) oldest presets of a kind, those after a cursor of an earlier page.
 
-        Fewer, but at least one, where their documents would be more than a mebibyte of JSON. Pages that follow each
-        other show each preset once that is there all the time, whatever else is written. Raises InvalidValueError.
+        They are who asks' own and the default or, where `owner` names a user, those of that one alone; of everybody
+        where it is `*`. Fewer, but at least one, where their documents would be more than a mebibyte of JSON. Pages
+        that follow each other show each preset once that is there all the time, whatever else is written. Raises
+        InvalidValueError, and NotAllowedError where others' presets are asked for without the scope `admin`.
         """
         self._require_kind(kind)
         if not 1 <= first <= MOST_IN_PAGE:
             raise InvalidValueError("first", f"should be a number from 1 to {MOST_IN_PAGE}")
-        conditions = [col(Preset.kind) == kind, *self._visible(principal)]
+        conditions = [col(Preset.kind) == kind, *self._listed(principal, owner)]
         if after is not None:
             conditions.append(col(Preset.id) > _id_of(after))
         statement = _fitting(conditions, first)
@@ -238,9 +252,25 @@ class PresetService:
         if not checking.cancelled():
             checking.exception()  # perhaps nobody else looks
 
+    def _readable(self, principal: Principal) -> Sequence[ColumnElement[bool]]:
+        """Return the conditions that hold for what somebody may read; `_visible` are those for what they may change."""
+        return self._of_known_kinds() if principal.has_scope(ADMIN_SCOPE) else self._visible(principal)
+
+    def _listed(self, principal: Principal, owner: str | None) -> Sequence[ColumnElement[bool]]:
+        if owner is None:
+            return self._visible(principal)
+        if (owner == EVERYBODY or owner != principal.user_id) and not principal.has_scope(ADMIN_SCOPE):
+            raise NotAllowedError(ADMIN_SCOPE)
+        if owner == EVERYBODY:
+            return self._of_known_kinds()
+        return (*self._of_known_kinds(), col(Preset.owner_id) == _kept_name("owner", owner))
+
     def _visible(self, principal: Principal) -> Sequence[ColumnElement[bool]]:
         mine = col(Preset.owner_id) == _owner_id(principal)
-        return or_(mine, _IS_DEFAULT), col(Preset.kind).in_(sorted(self._kinds))
+        return or_(mine, _IS_DEFAULT), *self._of_known_kinds()
+
+    def _of_known_kinds(self) -> Sequence[ColumnElement[bool]]:
+        return (col(Preset.kind).in_(sorted(self._kinds)),)
 
     async def _known(self, session: AsyncSession, principal: Principal, preset_id: UUID, version: int) -> _Known:
         """Return what is known of this version of a preset, so that what is checked of it holds if it is written.
@@ -325,13 +355,14 @@ def _require_scope(principal: Principal, *names: str) -> None:
 
 def _owner_id(principal: Principal) -> str:
     """Return who asks, as the table keeps it."""
-    user_id = principal.user_id
-    if len(user_id) > _LONGEST_OWNER or any(
-        character == "\x00" or category(character) == "Cs" for character in user_id
-    ):
+    return _kept_name("owner_id", principal.user_id)
+
+
+def _kept_name(field: str, name: str) -> str:
+    if len(name) > _LONGEST_OWNER or any(character == "\x00" or category(character) == "Cs" for character in name):
         rule = f"should be at most {_LONGEST_OWNER} characters, none of them NUL or half of a character"
-        raise InvalidValueError("owner_id", rule)
-    return user_id
+        raise InvalidValueError(field, rule)
+    return name
 
 
 def _require_version(version: int) -> None:

@@ -81,6 +81,51 @@ async def test_nobody_else_sees_changes_or_deletes_a_preset(face: Face) -> None:
     assert (await face.read("alice", preset_id)).preset == created
 
 
+async def test_an_administrator_reads_anybodys_presets_and_changes_none(face: Face) -> None:
+    created = (await face.create("alice", "theme", "dark", {})).preset
+    preset_id = created["id"]
+    assert (await face.read("admin", preset_id)).preset == created
+    refused = [
+        await face.replace("admin", preset_id, 1, "mine", {}),
+        await face.replace("admin", preset_id, 7, "mine", {}),
+        await face.delete("admin", preset_id, 1),
+    ]
+    assert [answer.code for answer in refused] == ["NOT_FOUND"] * 3
+    assert (await face.read("alice", preset_id)).preset == created
+
+
+async def ids_of(face: Face, user: str, owner: str | None, after: str | None = None) -> list[str]:
+    page = await face.page(user, "theme", 20, after, owner=owner)
+    assert isinstance(page, Page)
+    return page.ids
+
+
+async def test_an_administrator_lists_whose_presets_are_named(face: Face) -> None:
+    ids = [(await face.create(user, "theme", "dark", {})).preset["id"] for user in ("alice", "bob", "admin")]
+    ids.append((await face.create("bob", "theme", "default", {})).preset["id"])
+    await face.create("alice", "note", "other kind", {})
+    listed = {owner: await ids_of(face, "admin", owner) for owner in (None, "admin", "alice", "bob", "*")}
+    assert listed == {None: ids[2:], "admin": [ids[2]], "alice": [ids[0]], "bob": [ids[1], ids[3]], "*": ids}
+    first = await face.page("admin", "theme", 3, owner="*")
+    assert isinstance(first, Page)
+    assert await ids_of(face, "admin", "*", first.cursor) == ids[3:]
+    # The cursor shows no more to somebody else.
+    assert await ids_of(face, "alice", None, first.cursor) == [ids[3]]
+
+
+async def test_who_is_none_lists_their_own_presets_only(face: Face) -> None:
+    own = (await face.create("alice", "theme", "dark", {})).preset["id"]
+    await face.create("bob", "theme", "default", {})
+    for owner in ("bob", "*", ""):
+        refused = await face.page("alice", "theme", owner=owner)
+        assert isinstance(refused, Answer)
+        assert (refused.code, refused.text) == ("FORBIDDEN", "this needs the scope admin")
+    assert await ids_of(face, "alice", "alice") == [own]
+    refused = await face.page("admin", "theme", owner="x" * 256)
+    assert isinstance(refused, Answer)
+    assert (refused.code, refused.fields) == ("INVALID_VALUE", ["owner"])
+
+
 async def test_owners_do_not_take_each_other_s_names(face: Face) -> None:
     assert (await face.create("alice", "theme", "dark", {})).code is None
     assert (await face.create("bob", "theme", "dark", {})).code is None

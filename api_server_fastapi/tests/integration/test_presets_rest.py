@@ -161,7 +161,7 @@ async def test_bodies_that_are_no_preset_are_refused_with_their_fields(client: h
 
 @pytest.fixture
 def very_many_fields() -> bytes:
-    return json.dumps({f"{number}": 1 for number in range(90_000)}).encode()
+    return json.dumps({f"{number}": 1 for number in range(80_000)}).encode()
 
 
 async def test_a_body_of_very_many_fields_holds_up_nobody(client: httpx2.AsyncClient, very_many_fields: bytes) -> None:
@@ -199,11 +199,12 @@ async def test_the_documentation_names_every_error(client: httpx2.AsyncClient) -
         if path.startswith(PATH)
         for method, operation in operations.items()
     }
+    of_a_body = {"400", "401", "403", "409", "413", "415", "422", "500", "503"}
     assert documented == {
-        (PATH, "post"): {"201", "400", "401", "403", "409", "415", "422", "503"},
-        (PATH, "get"): {"200", "401", "422", "503"},
-        (f"{PATH}/{{id}}", "get"): {"200", "401", "404", "422", "503"},
-        (f"{PATH}/{{id}}", "put"): {"200", "400", "401", "403", "404", "409", "415", "422", "428", "503"},
-        (f"{PATH}/{{id}}", "delete"): {"204", "400", "401", "403", "404", "409", "415", "422", "428", "503"},
+        (PATH, "post"): {"201", *of_a_body},
+        (PATH, "get"): {"200", "401", "403", "422", "500", "503"},
+        (f"{PATH}/{{id}}", "get"): {"200", "401", "404", "422", "500", "503"},
+        (f"{PATH}/{{id}}", "put"): {"200", "404", "428", *of_a_body},
+        (f"{PATH}/{{id}}", "delete"): {"204", "404", "428", *of_a_body},
     }
     assert list(paths[PATH]["post"]["responses"]["409"]["content"]) == ["application/problem+json"]

@@ -149,7 +149,9 @@ class Face(Protocol):
 
     async def delete(self, user: str, preset_id: str, version: int) -> Answer: ...
 
-    async def page(self, user: str, kind: str, first: int = 20, after: str | None = None) -> Page | Answer: ...
+    async def page(
+        self, user: str, kind: str, first: int = 20, after: str | None = None, *, owner: str | None = None
+    ) -> Page | Answer: ...
 
 
 MakeFace = Callable[[httpx2.AsyncClient], Face]
@@ -186,8 +188,11 @@ class Rest:
     async def delete(self, user: str, preset_id: str, version: int) -> Answer:
         return await self._ask(user, "DELETE", f"{PATH}/{preset_id}", {"version": version})
 
-    async def page(self, user: str, kind: str, first: int = 20, after: str | None = None) -> Page | Answer:
-        parameters: dict[str, Any] = {"kind": kind, "limit": first} | ({} if after is None else {"cursor": after})
+    async def page(
+        self, user: str, kind: str, first: int = 20, after: str | None = None, *, owner: str | None = None
+    ) -> Page | Answer:
+        asked: dict[str, Any] = {"kind": kind, "limit": first, "cursor": after, "owner": owner}
+        parameters = {name: value for name, value in asked.items() if value is not None}
         answer = await self._client.get(PATH, params=parameters, headers=headers(user))
         if answer.status_code != 200:
             return _refused(answer)
@@ -241,11 +246,13 @@ class GraphQL:
         query = "mutation($id: ID!, $version: Int!) { answer: deletePreset(id: $id, version: $version) }"
         return await self._ask(user, query, id=preset_id, version=version)
 
-    async def page(self, user: str, kind: str, first: int = 20, after: str | None = None) -> Page | Answer:
-        query = """query($kind: String!, $first: Int!, $after: String) {
-            answer: presets(kind: $kind, first: $first, after: $after) {
+    async def page(
+        self, user: str, kind: str, first: int = 20, after: str | None = None, *, owner: str | None = None
+    ) -> Page | Answer:
+        query = """query($kind: String!, $first: Int!, $after: String, $owner: String) {
+            answer: presets(kind: $kind, first: $first, after: $after, owner: $owner) {
                 nodes { id name } pageInfo { endCursor hasNextPage } } }"""
-        answer = await self.ask(user, query, kind=kind, first=first, after=after)
+        answer = await self.ask(user, query, kind=kind, first=first, after=after, owner=owner)
         if isinstance(answer, Answer):
             return answer
         nodes, info = answer["nodes"], answer["pageInfo"]

@@ -110,6 +110,8 @@ async def test_users_see_their_own_requests_only(repository: AsyncGqlRequestRepo
     assert await repository.newest("ann", 10) == [request(3), request(1)]
     assert await repository.newest("bob", 10, before=UUID(int=2)) == []
     assert await repository.newest("", 10) == []
+    assert await repository.newest(None, 3) == [request(4, "Ann"), request(3), request(2, "bob")]
+    assert await repository.newest(None, 3, before=UUID(int=2)) == [request(1)]
 
 
 @pytest.mark.parametrize(("limit", "found"), [(0, 0), (1, 1), (3, 3), (4, 3)])

@@ -77,7 +77,7 @@ async def again(repository: AsyncStoredPlanRepository, owner_id: str, key: str) 
 
 async def newest(
     repository: AsyncStoredPlanRepository,
-    owner_id: str,
+    owner_id: str | None,
     limit: int,
     before: UUID | None = None,
     most_numbers: int = MUCH,
@@ -181,6 +181,17 @@ async def test_owners_see_their_own_plans_only(repository: AsyncStoredPlanReposi
     assert await repository.get("ann", theirs.plan_id, within_s=WITHIN_S) is None
     assert await newest(repository, "ann", 10) == ([1], False)
     assert await newest(repository, "", 10) == ([], False)
+
+
+async def test_everybodys_plans_are_found_by_who_names_nobody(repository: AsyncStoredPlanRepository) -> None:
+    plans = [stored_plan(number, owner) for number, owner in enumerate(("ann", "bob", "*", "ann"), 1)]
+    await add(repository, *plans)
+    assert await repository.get(None, plans[1].plan_id, within_s=WITHIN_S) == plans[1]
+    assert await repository.get(None, UUID(int=9), within_s=WITHIN_S) is None
+    assert await newest(repository, None, 3) == ([4, 3, 2], True)
+    assert await newest(repository, None, 3, before=UUID(int=2)) == ([1], False)
+    assert await newest(repository, None, 9, most_numbers=2 * plans[0].size) == ([4, 3], True)
+    assert await newest(repository, "*", 9) == ([3], False)
 
 
 async def test_of_many_calls_at_once_with_one_key_one_is_kept(repository: AsyncStoredPlanRepository) -> None:

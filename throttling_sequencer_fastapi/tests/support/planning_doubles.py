@@ -24,6 +24,25 @@ def configured(configuration: GeneticConfiguration) -> CurrentConfiguration:
     return CurrentConfiguration(configuration, NoConfigurationStore(), LoggedConfigurationEvents())
 
 
+class NoAllowance:
+    """An allowance that nobody can spend, and that remembers what was reserved and what it came to."""
+
+    most_ms = 10**9
+
+    def __init__(self) -> None:
+        self.reserved: list[tuple[str, int]] = []
+        self.settled: list[tuple[str, int, float]] = []
+        self.error: Exception | None = None
+
+    def reserve(self, principal: str, process_ms: int) -> None:
+        if self.error is not None:
+            raise self.error
+        self.reserved.append((principal, process_ms))
+
+    def settle(self, principal: str, process_ms: int, used_ms: float) -> None:
+        self.settled.append((principal, process_ms, used_ms))
+
+
 class FullThrottle:
     """A path finder that never thinks."""
 

@@ -38,9 +38,11 @@ class Storage:
         self.batches.append(len(requests))
         self.kept.extend(requests)
 
-    async def newest(self, user_id: str, limit: int, before: UUID | None = None) -> list[GqlRequest]:
-        own = [one for one in self.kept if one.user_id == user_id and (before is None or one.operation_id < before)]
-        return sorted(own, key=lambda one: one.operation_id, reverse=True)[:limit]
+    async def newest(self, user_id: str | None, limit: int, before: UUID | None = None) -> list[GqlRequest]:
+        found = [
+            one for one in self.kept if user_id in (None, one.user_id) and (before is None or one.operation_id < before)
+        ]
+        return sorted(found, key=lambda one: one.operation_id, reverse=True)[:limit]
 
     async def delete_older_than(self, unix_time: float) -> int:
         self.forgotten.append(unix_time)

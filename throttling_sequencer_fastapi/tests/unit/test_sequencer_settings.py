@@ -45,7 +45,7 @@ def test_variables_reach_the_genetic_configuration(monkeypatch: pytest.MonkeyPat
             "29",
             "SEQUENCER_POPULATION_SIZE should be at least SEQUENCER_BEST_PARENTS + SEQUENCER_W",
         ),
-        ("SEQUENCER_TIMEOUT", "1000", "SEQUENCER_TIMEOUT is not a variable of this service; perhaps SEQUENCER_TIMEOUT_MS"),
+        ("SEQUENCER_TIMEOUT", "1000", "SEQUENCER_TIMEOUT is not a variable of this service; perhaps SEQUENCER_"),
         (
             "PICCOLO_DB_PORT",
             "70000",

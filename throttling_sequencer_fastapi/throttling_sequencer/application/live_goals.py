@@ -28,10 +28,10 @@ class LiveGoals:
         self._pace = pace
 
     async def generate_steps(
-        self, game_state: GameStateShape, *, strategy: str | None = None, seed: int | None = None
+        self, game_state: GameStateShape, *, asker: str, strategy: str | None = None, seed: int | None = None
     ) -> AsyncGenerator[UnitGoal, None]:
         """Plan as `Planning.calculate_throttle_steps` does, which also raises; return the goals as they fall due."""
-        goals = await self._planning.calculate_throttle_steps(game_state, strategy=strategy, seed=seed)
+        goals = await self._planning.calculate_throttle_steps(game_state, asker=asker, strategy=strategy, seed=seed)
         return paced(_held_small(goals), self._pace.step_interval_ms / 1000)
 
 

@@ -1,9 +1,10 @@
-"""The request log as users see it: their own requests, page by page."""
+"""The request log as users see it: their own requests, page by page, and to an administrator everybody's."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from throttling_sequencer.application.cursors import cursor_of, id_of
+from throttling_sequencer.application.owners import listed_owner
 from throttling_sequencer.domain.request_log import AsyncGqlRequestRepository, GqlRequest
 from throttling_sequencer.domain.rules import require_between
 
@@ -20,16 +21,20 @@ class GqlRequestPage:
 
 
 class ReadGqlRequests:
-    """Shows users their own requests."""
+    """Shows users their own requests, and administrators anybody's."""
 
     def __init__(self, repository: AsyncGqlRequestRepository) -> None:
         self._repository = repository
 
-    async def page(self, user_id: str, first: int, after: str | None = None) -> GqlRequestPage:
-        """Return the `first` (1 to 100) newest requests of a user, those after a cursor of an earlier page.
+    async def page(
+        self, first: int, after: str | None = None, *, asker: str, is_admin: bool = False, owner: str | None = None
+    ) -> GqlRequestPage:
+        """Return the `first` (1 to 100) newest requests of who asks, those after a cursor of an earlier page.
 
-        Raises InvalidValueError for a size or a cursor that is none, StorageUnavailableError.
+        `owner` names somebody else, or everybody by `*`. Raises NotAdminError, InvalidValueError for a size or a cursor
+        that is none, StorageUnavailableError.
         """
+        user_id = listed_owner(owner, asker=asker, is_admin=is_admin)
         require_between("first", first, 1, _MOST_IN_PAGE)
         before = None if after is None else id_of(after, "after")
         found = await self._repository.newest(user_id, first + 1, before)

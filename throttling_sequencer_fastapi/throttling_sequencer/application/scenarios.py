@@ -14,8 +14,8 @@ from throttling_sequencer.domain.game import UnitGoal
 class ScenarioStore(Protocol):
     """Where users keep game states."""
 
-    async def scenario(self, scenario_id: UUID, user_id: str) -> GameStateShape:
-        """Return a scenario that this user may see.
+    async def scenario(self, scenario_id: UUID, *, asker: str, is_admin: bool) -> GameStateShape:
+        """Return a scenario that who asks may see: an administrator sees anybody's.
 
         What it raises where there is none, or the storage is away, clients may see.
         """
@@ -23,7 +23,10 @@ class ScenarioStore(Protocol):
 
 
 class ScenarioPlanning:
-    """Plans as `Planning` and `LiveGoals` do, for a scenario; every method raises what theirs and the store's raise."""
+    """Plans as `Planning` and `LiveGoals` do, for a scenario that `asker` may see, be it as an administrator.
+
+    Every method raises what theirs and the store's raise.
+    """
 
     def __init__(self, scenarios: ScenarioStore, planning: Planning, live_goals: LiveGoals) -> None:
         self._scenarios = scenarios
@@ -31,17 +34,24 @@ class ScenarioPlanning:
         self._live_goals = live_goals
 
     async def calculate_throttle_steps(
-        self, scenario_id: UUID, user_id: str, *, strategy: str | None = None, seed: int | None = None
+        self,
+        scenario_id: UUID,
+        *,
+        asker: str,
+        is_admin: bool = False,
+        strategy: str | None = None,
+        seed: int | None = None,
     ) -> list[UnitGoal]:
         """Return the goals of the scenario's first player unit on its way to its first enemy unit."""
-        game_state = await self._scenarios.scenario(scenario_id, user_id)
-        return await self._planning.calculate_throttle_steps(game_state, strategy=strategy, seed=seed)
+        game_state = await self._scenarios.scenario(scenario_id, asker=asker, is_admin=is_admin)
+        return await self._planning.calculate_throttle_steps(game_state, asker=asker, strategy=strategy, seed=seed)
 
     async def plan(
         self,
         scenario_id: UUID,
-        user_id: str,
         *,
+        asker: str,
+        is_admin: bool = False,
         strategy: str | None = None,
         budget_ms: int | None = None,
         seed: int | None = None,
@@ -49,14 +59,26 @@ class ScenarioPlanning:
         include: Sequence[str] = (),
     ) -> list[PlannedUnit]:
         """Plan for each player unit of the scenario."""
-        game_state = await self._scenarios.scenario(scenario_id, user_id)
+        game_state = await self._scenarios.scenario(scenario_id, asker=asker, is_admin=is_admin)
         return await self._planning.plan(
-            game_state, strategy=strategy, budget_ms=budget_ms, seed=seed, targets=targets, include=include
+            game_state,
+            asker=asker,
+            strategy=strategy,
+            budget_ms=budget_ms,
+            seed=seed,
+            targets=targets,
+            include=include,
         )
 
     async def generate_steps(
-        self, scenario_id: UUID, user_id: str, *, strategy: str | None = None, seed: int | None = None
+        self,
+        scenario_id: UUID,
+        *,
+        asker: str,
+        is_admin: bool = False,
+        strategy: str | None = None,
+        seed: int | None = None,
     ) -> AsyncGenerator[UnitGoal, None]:
         """Plan as `calculate_throttle_steps` does, and return the goals as they fall due."""
-        game_state = await self._scenarios.scenario(scenario_id, user_id)
-        return await self._live_goals.generate_steps(game_state, strategy=strategy, seed=seed)
+        game_state = await self._scenarios.scenario(scenario_id, asker=asker, is_admin=is_admin)
+        return await self._live_goals.generate_steps(game_state, asker=asker, strategy=strategy, seed=seed)

@@ -13,9 +13,11 @@ from uuid import UUID
 from throttling_sequencer.application.cursors import cursor_of, id_of
 from throttling_sequencer.application.deadline import Clock, Deadline
 from throttling_sequencer.application.mappers import GameStateShape, to_game_state
+from throttling_sequencer.application.owners import listed_owner, require_owner
 from throttling_sequencer.application.plan_requests import plain, request_hash
 from throttling_sequencer.application.planned_units import PlannedUnit
 from throttling_sequencer.application.planning import (
+    AllowanceSpentError,
     LaneBrokenError,
     LaneFullError,
     Planning,
@@ -46,7 +48,6 @@ MOST_IN_PAGE = 100
 
 # Of all plans of a page together: some 2 MB of JSON.
 MOST_NUMBERS = 100_000
-_LONGEST_OWNER = 255
 
 # Of the whole time, for planning; the rest is for keeping the plan.
 _PLANNING_SHARE = 0.75
@@ -102,7 +103,7 @@ class StoredPlanEvents(Protocol):
 
 
 class StoredPlans:
-    """Keeps plans for their owners, each of whom sees their own only.
+    """Keeps plans for their owners, each of whom sees their own only; an administrator sees everybody's.
 
     No method takes longer than `deadline_ms`; then each raises StorageUnavailableError, or, for what may have been
     kept, OutcomeUnknownError. `new_id` makes UUIDs whose order is that of time.
@@ -130,9 +131,9 @@ class StoredPlans:
 
     async def store(
         self,
-        owner_id: str,
         game_state: GameStateShape,
         *,
+        asker: str,
         key: str | None = None,
         strategy: str | None = None,
         budget_ms: int | None = None,
@@ -140,14 +141,14 @@ class StoredPlans:
         targets: Sequence[int] | None = None,
         while_planning: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> KeptPlan:
-        """Plan as `Planning.plan` does and keep the plan under a key, which is made up where none is given.
+        """Plan as `Planning.plan` does and keep the plan for who asks, under a key; without one, it is made up.
 
-        For a key of an earlier request, that one's plan is returned; where it was another request,
-        IdempotencyKeyReusedError is raised. Planning, which may be abandoned, happens within `while_planning`. Raises
-        also what planning raises; the errors that ask for another try name the key.
+        For a key of an earlier request of theirs, that one's plan is returned, at no cost; where it was another
+        request, IdempotencyKeyReusedError is raised. Planning, which may be abandoned, happens within `while_planning`.
+        Raises also what planning raises; the errors that ask for another try name the key.
         """
         deadline = self._deadline()
-        _require_owner(owner_id)
+        require_owner("owner_id", asker)
         if key is not None:
             require_key("idempotency_key", key)
         if budget_ms is not None and budget_ms > self._most_budget_ms:
@@ -165,22 +166,22 @@ class StoredPlans:
         asked = await request_hash(request)
         name = str(self._new_id()) if key is None else key
         async with self._naming(name):
-            found, is_new = await self._found_soon(owner_id, key, deadline)
+            found, is_new = await self._found_soon(asker, key, deadline)
             if found is not None:
                 return _same(found, asked, is_replayed=True)
             drawn = random.randint(0, SEED_LIMIT) if seed is None else seed
             try:
                 async with while_planning():
-                    planned = await _within(deadline, self._planned(request, drawn))
-            except (LaneFullError, LaneBrokenError, PlanningTimedOutError):
-                if not is_new and (found := (await self._found_soon(owner_id, key, deadline))[0]) is not None:
+                    planned = await _within(deadline, self._planned(request, drawn, asker))
+            except (AllowanceSpentError, LaneFullError, LaneBrokenError, PlanningTimedOutError):
+                if not is_new and (found := (await self._found_soon(asker, key, deadline))[0]) is not None:
                     return _same(found, asked, is_replayed=True)
                 raise
             # Not before: what is listed by its id is listed by when it was made.
             plan_id = self._new_id()
             plan = StoredPlan(
                 plan_id=plan_id,
-                owner_id=owner_id,
+                owner_id=asker,
                 key=name,
                 request_hash=asked,
                 request=request,
@@ -192,24 +193,32 @@ class StoredPlans:
             kept = await self._repository.add(plan, within_s=_left(deadline))
         return _same(kept, asked, is_replayed=kept.plan_id != plan_id)
 
-    async def get(self, owner_id: str, plan_id: UUID) -> StoredPlan:
-        """Return a plan. Raises PlanNotFoundError."""
-        _require_owner(owner_id)
+    async def get(self, plan_id: UUID, *, asker: str, is_admin: bool = False) -> StoredPlan:
+        """Return a plan of who asks, or to an administrator anybody's. Raises PlanNotFoundError."""
+        require_owner("owner_id", asker)
         async with self._telling():
+            owner_id = None if is_admin else asker
             found = await self._repository.get(owner_id, plan_id, within_s=self._deadline().seconds_left)
         if found is None:
             raise PlanNotFoundError(plan_id)
         return found
 
     async def page(
-        self, owner_id: str, first: int, after: str | None = None, *, most_numbers: int = MOST_NUMBERS
+        self,
+        first: int,
+        after: str | None = None,
+        *,
+        asker: str,
+        is_admin: bool = False,
+        owner: str | None = None,
+        most_numbers: int = MOST_NUMBERS,
     ) -> StoredPlanList:
-        """Return the `first` (1 to 100) newest plans of an owner, those after a cursor of an earlier page.
+        """Return the `first` (1 to 100) newest plans of who asks, those after a cursor of an earlier page.
 
-        Fewer, but at least one, where they would hold more than `most_numbers`. Raises InvalidValueError for a size or
-        a cursor that is none.
+        `owner` names somebody else, or everybody by `*`. Fewer, but at least one, where they would hold more than
+        `most_numbers`. Raises NotAdminError, and InvalidValueError for a size or a cursor that is none.
         """
-        _require_owner(owner_id)
+        owner_id = listed_owner(owner, asker=asker, is_admin=is_admin)
         require_between("first", first, 1, MOST_IN_PAGE)
         before = None if after is None else id_of(after, "after")
         async with self._telling():
@@ -256,9 +265,10 @@ class StoredPlans:
             self._events.failed(error.code, error.reason)
             raise
 
-    async def _planned(self, request: PlanRequest, seed: int) -> Sequence[PlannedUnit]:
+    async def _planned(self, request: PlanRequest, seed: int, asker: str) -> Sequence[PlannedUnit]:
         return await self._planning.plan(
             request.game_state,
+            asker=asker,
             strategy=request.strategy,
             budget_ms=request.budget_ms or min(self._planning.default_budget_ms, self._most_budget_ms),
             seed=seed,
@@ -298,11 +308,3 @@ def _left(deadline: Deadline) -> float:
     if not (seconds := deadline.seconds_left):
         raise StorageUnavailableError("no time is left")
     return seconds
-
-
-def _require_owner(owner_id: str) -> None:
-    """Refuse a name that a table cannot keep."""
-    is_text = "\x00" not in owner_id and not any("\ud800" <= character <= "\udfff" for character in owner_id)
-    if not (is_text and len(owner_id) <= _LONGEST_OWNER):
-        rule = f"should be at most {_LONGEST_OWNER} characters, none of them NUL or half of a character"
-        raise InvalidValueError("owner_id", rule)

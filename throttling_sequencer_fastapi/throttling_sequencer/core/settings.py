@@ -96,7 +96,10 @@ class SequencerSettings(BaseSettings):
     @property
     def planning_allowance_ms(self) -> int:
         """What one user may have planned in a minute: what is set, else so much that nobody is refused by accident."""
-        return self.principal_planning_ms or _SEARCHES * self.timeout_ms + _MINUTE_MS * self.lane_workers
+        if self.principal_planning_ms is not None:
+            return self.principal_planning_ms
+        # What waits for the lane counts as well as what it plans.
+        return _SEARCHES * self.timeout_ms + (_MINUTE_MS + self.lane_waiting_ms) * self.lane_workers
 
     @property
     def genetic_configuration(self) -> GeneticConfiguration:

@@ -10,8 +10,10 @@ from api_server.services.registry import ServiceRegistry
 from fastapi import FastAPI
 
 from throttling_sequencer.application.configuration import CurrentConfiguration
+from throttling_sequencer.application.planning import PlanningAllowance
 from throttling_sequencer.application.request_log import ForgetOldGqlRequests, RecordGqlRequest
 from throttling_sequencer.core.database_config import PiccoloDBConfig
+from throttling_sequencer.di.measured import measure_sequencer
 from throttling_sequencer.di.migrations import migrating
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.pool_config import (
     DB,
@@ -38,7 +40,10 @@ async def di_lifespan(app: FastAPI, registry: ServiceRegistry) -> AsyncGenerator
         await running.enter_async_context(registry.get(ForgetOldGqlRequests).pruning())
         await running.enter_async_context(registry.get(RecordGqlRequest).writing())
         await running.enter_async_context(registry.get(CurrentConfiguration).kept_fresh())
+        # What it counts with takes long to import: no request is to wait for that.
+        registry.get(PlanningAllowance)
         lane = registry.get(ProcessLane)
         running.push_async_callback(lane.close)
         await lane.start()
+        measure_sequencer(registry)
         yield

@@ -6,9 +6,10 @@ from functools import partial
 
 import svcs
 from api_server.services.registry import ServiceRegistry
+from api_server.telemetry import is_tracing
 
 from throttling_sequencer.application.live_goals import LiveGoals, Pace
-from throttling_sequencer.application.planning import Planning, PlanningLane, PlanningLimits
+from throttling_sequencer.application.planning import Planning, PlanningAllowance, PlanningLane, PlanningLimits
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.di.container import Part
 from throttling_sequencer.di.planning import STRATEGIES, lane_planner, register_planning, warm_up
@@ -16,6 +17,7 @@ from throttling_sequencer.di.presets import register_presets
 from throttling_sequencer.di.request_log import register_request_log
 from throttling_sequencer.di.stored_plans import register_stored_plans
 from throttling_sequencer.infrastructure.lane import ProcessLane
+from throttling_sequencer.infrastructure.traced_lane import TracedLane
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,7 @@ class Limits:
     max_units: int
     max_trajectory_units: int
     max_budget_ms: int
+    processes: int
     strategies: tuple[str, ...]
     default_strategy: str
 
@@ -39,6 +42,7 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
         part(registry)
     registry.register_singleton(ProcessLane, partial(_lane, parts))
     registry.register_singleton(PlanningLane, _watched_lane)
+    registry.register_singleton(PlanningAllowance, _allowance)
     # None of these has a state: one of each serves every request.
     registry.register_singleton(PlanningLimits, _limits)
     registry.register_singleton(Planning, svcs.autowire(Planning))
@@ -50,7 +54,13 @@ def adjust_registry(registry: ServiceRegistry, *swaps: Part) -> None:
 
 
 def _watched_lane(svcs_container: svcs.Container) -> PlanningLane:
-    return svcs_container.get(ProcessLane)
+    from api_server.metrics import Metrics  # noqa: PLC0415 - a command line measures nothing
+
+    from throttling_sequencer.infrastructure.measured_lane import MeasuredLane  # noqa: PLC0415 - as above
+
+    settings = svcs_container.get(SequencerSettings)
+    lane = MeasuredLane(svcs_container.get(ProcessLane), svcs_container.get(Metrics), settings.path_finder)
+    return TracedLane(lane) if is_tracing() else lane
 
 
 def _lane(parts: Sequence[Part], svcs_container: svcs.Container) -> ProcessLane:
@@ -64,12 +74,21 @@ def _lane(parts: Sequence[Part], svcs_container: svcs.Container) -> ProcessLane:
     )
 
 
+def _allowance(svcs_container: svcs.Container) -> PlanningAllowance:
+    from throttling_sequencer.infrastructure.planning_allowance import (  # noqa: PLC0415 - a command line limits nobody
+        MemoryAllowance,
+    )
+
+    return MemoryAllowance(svcs_container.get(SequencerSettings).planning_allowance_ms)
+
+
 def _limits(svcs_container: svcs.Container) -> PlanningLimits:
     settings = svcs_container.get(SequencerSettings)
     return Limits(
         settings.max_units,
         settings.max_trajectory_units,
         settings.max_budget_ms,
+        settings.lane_workers,
         tuple(STRATEGIES),
         settings.path_finder,
     )

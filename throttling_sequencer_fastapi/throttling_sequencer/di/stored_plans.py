@@ -39,9 +39,13 @@ def _repository(svcs_container: svcs.Container) -> AsyncStoredPlanRepository:
 
 
 def _stored_plans(svcs_container: svcs.Container) -> StoredPlans:
+    from api_server.metrics import Metrics  # noqa: PLC0415 - a command line measures nothing
+
+    from throttling_sequencer.infrastructure.measured_stored_plans import MeasuredStoredPlans  # noqa: PLC0415 - as above
+
     return StoredPlans(
         svcs_container.get(Planning),
-        svcs_container.get(AsyncStoredPlanRepository),
+        MeasuredStoredPlans(svcs_container.get(AsyncStoredPlanRepository), svcs_container.get(Metrics)),
         svcs_container.get(PlanningLimits),
         svcs_container.get(StoredPlanEvents),
         deadline_ms=svcs_container.get(SequencerSettings).store_deadline_ms,

@@ -50,8 +50,11 @@ class AsyncGqlRequestRepository(Protocol):
         """
         ...
 
-    async def newest(self, user_id: str, limit: int, before: UUID | None = None) -> list[GqlRequest]:
-        """Return up to `limit` requests of a user, newest first; only those older than the operation `before`."""
+    async def newest(self, user_id: str | None, limit: int, before: UUID | None = None) -> list[GqlRequest]:
+        """Return up to `limit` requests of a user, None for everybody's, newest first.
+
+        Only those older than the operation `before`.
+        """
         ...
 
     async def delete_older_than(self, unix_time: float) -> int:

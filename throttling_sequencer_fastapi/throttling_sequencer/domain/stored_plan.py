@@ -98,14 +98,16 @@ class AsyncStoredPlanRepository(Protocol):
         """Return the plan that an owner has under a key, None where there is none; when, as `add`."""
         ...
 
-    async def get(self, owner_id: str, plan_id: UUID, *, within_s: float) -> StoredPlan | None:
-        """Return a plan of an owner, None where there is none."""
+    async def get(self, owner_id: str | None, plan_id: UUID, *, within_s: float) -> StoredPlan | None:
+        """Return a plan of an owner, or for None of anybody; None where there is none."""
         ...
 
     async def newest(
-        self, owner_id: str, limit: int, before: UUID | None = None, *, most_numbers: int, within_s: float
+        self, owner_id: str | None, limit: int, before: UUID | None = None, *, most_numbers: int, within_s: float
     ) -> StoredPlanPage:
-        """Return up to `limit` plans of an owner, newest first; only those older than the plan `before`.
+        """Return up to `limit` plans of an owner, or for None of everybody, newest first.
+
+        Only those older than the plan `before`.
 
         Fewer, but at least one, where the sizes of more would be beyond `most_numbers` together.
         """

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import structlog
 from api_server.exceptions import DatabaseUnavailableError, InvalidFieldsError, ResourceNotFoundError
-from api_server.identity import Principal
+from api_server.identity import ADMIN_SCOPE, Principal
 from api_server.services.preset_service import PresetService
 from api_server.validation import FieldProblem, field_problems
 from pydantic import ValidationError
@@ -62,8 +62,9 @@ class PresetScenarioStore:
         self._kind = kind
         self._read = read
 
-    async def scenario(self, scenario_id: UUID, user_id: str) -> GameStateShape:
-        preset = await self._presets.get(Principal(user_id, frozenset()), scenario_id)
+    async def scenario(self, scenario_id: UUID, *, asker: str, is_admin: bool) -> GameStateShape:
+        scopes = frozenset({ADMIN_SCOPE} if is_admin else ())
+        preset = await self._presets.get(Principal(asker, scopes), scenario_id)
         if preset.kind != self._kind:
             raise ResourceNotFoundError(self._kind, scenario_id)
         try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lane_doubles import unit_plan
-from planning_doubles import configured
+from planning_doubles import NoAllowance, configured
 from throttling_sequencer.application.live_goals import LiveGoals, Pace, paced
 from throttling_sequencer.application.planning import UNWATCHED, Planning, PlanningTask, PlanningWatch
 from throttling_sequencer.domain.errors import InvalidValueError
@@ -27,8 +27,9 @@ class Lane:
 
 @pytest.fixture
 def live_goals() -> LiveGoals:
-    limits = SimpleNamespace(max_units=2, strategies=("genetic",))
-    return LiveGoals(Planning(Lane(), configured(GeneticConfiguration()), limits), Pace(step_interval_ms=1))
+    limits = SimpleNamespace(max_units=2, processes=2, strategies=("genetic",))
+    planning = Planning(Lane(), configured(GeneticConfiguration()), limits, NoAllowance())
+    return LiveGoals(planning, Pace(step_interval_ms=1))
 
 
 def state(players: int = 1) -> Any:
@@ -47,12 +48,12 @@ async def arrivals(items: list[int], interval: float, delays: dict[int, float] |
 
 
 async def test_every_goal_of_the_plan_comes_once_and_in_order(live_goals: LiveGoals) -> None:
-    assert [goal async for goal in await live_goals.generate_steps(state())] == GOALS
+    assert [goal async for goal in await live_goals.generate_steps(state(), asker="ann")] == GOALS
 
 
 async def test_what_is_wrong_is_known_before_there_is_a_stream(live_goals: LiveGoals) -> None:
     with pytest.raises(InvalidValueError, match="player_units"):
-        await live_goals.generate_steps(state(players=0))
+        await live_goals.generate_steps(state(players=0), asker="ann")
 
 
 async def test_the_first_comes_at_once_and_the_others_by_the_interval() -> None:

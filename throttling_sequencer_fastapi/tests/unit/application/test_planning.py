@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from lane_doubles import unit_plan
-from planning_doubles import configured
+from planning_doubles import NoAllowance, configured
 from throttling_sequencer.application.planning import UNWATCHED, Planning, PlanningTask, PlanningWatch
 from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
 from throttling_sequencer.domain.game import Coordinate, UnitGoal
@@ -34,12 +34,12 @@ def lane() -> RecordingLane:
 
 @pytest.fixture
 def planning(lane: RecordingLane) -> Planning:
-    limits = SimpleNamespace(max_units=2, strategies=("genetic", "random"))
-    return Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits)
+    limits = SimpleNamespace(max_units=2, processes=2, strategies=("genetic", "random"))
+    return Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits, NoAllowance())
 
 
 async def test_the_lane_gets_all_that_it_has_to_know(planning: Planning, lane: RecordingLane) -> None:
-    assert await planning.calculate_throttle_steps(_state(), strategy="random", seed=4) == GOALS
+    assert await planning.calculate_throttle_steps(_state(), asker="ann", strategy="random", seed=4) == GOALS
     (task,) = lane.tasks
     assert task.budget == Budget(70, 4)
     assert task.strategy == "random"
@@ -48,13 +48,13 @@ async def test_the_lane_gets_all_that_it_has_to_know(planning: Planning, lane: R
 
 
 async def test_without_a_strategy_the_configured_one_decides(planning: Planning, lane: RecordingLane) -> None:
-    await planning.calculate_throttle_steps(_state())
+    await planning.calculate_throttle_steps(_state(), asker="ann")
     assert lane.tasks[0].strategy is None
 
 
 async def test_an_unknown_strategy_is_refused_by_name(planning: Planning, lane: RecordingLane) -> None:
     with pytest.raises(UnknownStrategyError, match=r"^strategy should be one of genetic, random$"):
-        await planning.calculate_throttle_steps(_state(), strategy="magic")
+        await planning.calculate_throttle_steps(_state(), asker="ann", strategy="magic")
     assert lane.tasks == []
 
 
@@ -65,7 +65,7 @@ async def test_what_breaks_a_rule_never_reaches_the_lane(
     planning: Planning, lane: RecordingLane, players: int, seed: int | None, field: str
 ) -> None:
     with pytest.raises(InvalidValueError) as caught:
-        await planning.calculate_throttle_steps(_state(players), seed=seed)
+        await planning.calculate_throttle_steps(_state(players), asker="ann", seed=seed)
     assert caught.value.field == field
     assert lane.tasks == []
 

@@ -10,11 +10,14 @@ from uuid import UUID
 
 import pytest
 from plan_cases import stored_plan, unit
-from planning_doubles import configured
+from planning_doubles import NoAllowance, configured
+from throttling_sequencer.application.owners import NotAdminError
 from throttling_sequencer.application.planning import (
     UNWATCHED,
+    AllowanceSpentError,
     LaneFullError,
     Planning,
+    PlanningAllowance,
     PlanningTask,
     PlanningTimedOutError,
     PlanningWatch,
@@ -104,12 +107,12 @@ class Repository(InMemoryStoredPlanRepository):
         self._called("find_again", within_s)
         return await super().find_again(owner_id, key, within_s=within_s)
 
-    async def get(self, owner_id: str, plan_id: UUID, *, within_s: float) -> StoredPlan | None:
+    async def get(self, owner_id: str | None, plan_id: UUID, *, within_s: float) -> StoredPlan | None:
         self._called("get", within_s)
         return await super().get(owner_id, plan_id, within_s=within_s)
 
     async def newest(
-        self, owner_id: str, limit: int, before: UUID | None = None, *, most_numbers: int, within_s: float
+        self, owner_id: str | None, limit: int, before: UUID | None = None, *, most_numbers: int, within_s: float
     ) -> StoredPlanPage:
         self._called("newest", within_s)
         self.most_numbers = most_numbers
@@ -136,15 +139,22 @@ def plans(lane: Lane, clock: Clock, repository: Repository) -> StoredPlans:
     return make_plans(lane, clock, repository)
 
 
-def make_plans(lane: Lane, clock: Clock, repository: Repository, deadline_ms: int = 10_000) -> StoredPlans:
+def make_plans(
+    lane: Lane,
+    clock: Clock,
+    repository: Repository,
+    deadline_ms: int = 10_000,
+    allowance: PlanningAllowance | None = None,
+) -> StoredPlans:
     limits = SimpleNamespace(
         max_units=2,
         max_trajectory_units=0,
         max_budget_ms=60_000,
+        processes=2,
         strategies=("genetic", "random", "optimal"),
         default_strategy="random",
     )
-    planning = Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits)
+    planning = Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits, allowance or NoAllowance())
     ids = map(UUID, (f"00000000-0000-0000-0000-{number:012}" for number in range(1, 1000)))
     return StoredPlans(
         planning, repository, limits, Ears(), deadline_ms=deadline_ms, new_id=lambda: next(ids), clock=clock
@@ -152,7 +162,7 @@ def make_plans(lane: Lane, clock: Clock, repository: Repository, deadline_ms: in
 
 
 async def test_what_was_planned_is_kept(plans: StoredPlans, lane: Lane) -> None:
-    kept = await plans.store("ann", STATE, key="k", strategy="genetic", budget_ms=90, seed=4, targets=[0, 0])
+    kept = await plans.store(STATE, asker="ann", key="k", strategy="genetic", budget_ms=90, seed=4, targets=[0, 0])
     assert not kept.is_replayed
     plan = kept.plan
     assert (plan.plan_id, plan.owner_id, plan.key, plan.strategy, plan.seed) == (FIRST_ID, "ann", "k", "genetic", 4)
@@ -165,16 +175,16 @@ async def test_what_was_planned_is_kept(plans: StoredPlans, lane: Lane) -> None:
     ]
     assert plan.created_at.utcoffset() is not None
     assert (lane.tasks[0].budget.timeout_ms, lane.tasks[0].budget.seed, lane.tasks[0].strategy) == (90, 4, "genetic")
-    assert await plans.get("ann", plan.plan_id) == plan
+    assert await plans.get(plan.plan_id, asker="ann") == plan
 
 
 async def test_what_is_left_to_the_service_is_kept_as_left_to_it(plans: StoredPlans) -> None:
-    request = (await plans.store("ann", STATE)).plan.request
+    request = (await plans.store(STATE, asker="ann")).plan.request
     assert (request.strategy, request.budget_ms, request.seed, request.targets) == (None, None, None, None)
 
 
 async def test_a_seed_is_drawn_for_the_whole_plan(plans: StoredPlans, lane: Lane) -> None:
-    kept = [await plans.store("ann", STATE) for _ in range(5)]
+    kept = [await plans.store(STATE, asker="ann") for _ in range(5)]
     drawn = [task.budget.seed for task in lane.tasks]
     assert [one.plan.seed for one in kept] == drawn
     assert None not in drawn
@@ -184,21 +194,21 @@ async def test_a_seed_is_drawn_for_the_whole_plan(plans: StoredPlans, lane: Lane
 
 @pytest.mark.parametrize("seed", [None, 7])
 async def test_a_strategy_without_randomness_has_no_seed(plans: StoredPlans, seed: int | None) -> None:
-    kept = await plans.store("ann", STATE, strategy="optimal", seed=seed)
+    kept = await plans.store(STATE, asker="ann", strategy="optimal", seed=seed)
     assert kept.plan.seed is None
     assert kept.plan.request.seed == seed
 
 
 async def test_the_same_request_by_the_same_key_is_planned_once(plans: StoredPlans, lane: Lane) -> None:
-    first = await plans.store("ann", STATE, key="k")
-    second = await plans.store("ann", STATE, key="k")
+    first = await plans.store(STATE, asker="ann", key="k")
+    second = await plans.store(STATE, asker="ann", key="k")
     assert (first.is_replayed, second.is_replayed) == (False, True)
     assert replace(second.plan, attempts=1) == first.plan
     assert len(lane.tasks) == 1
 
 
 async def test_without_a_key_each_request_has_its_own(plans: StoredPlans, repository: Repository) -> None:
-    kept = [await plans.store("ann", STATE) for _ in range(2)]
+    kept = [await plans.store(STATE, asker="ann") for _ in range(2)]
     assert len({one.plan.key for one in kept} | {str(one.plan.plan_id) for one in kept}) == 4
     assert [one.is_replayed for one in kept] == [False, False]
     assert "find_again" not in repository.given_s
@@ -219,9 +229,9 @@ OTHERS: dict[str, dict[str, Any]] = {
 async def test_another_request_by_the_same_key_is_refused(
     plans: StoredPlans, lane: Lane, other: dict[str, Any]
 ) -> None:
-    await plans.store("ann", STATE, key="k")
+    await plans.store(STATE, asker="ann", key="k")
     with pytest.raises(IdempotencyKeyReusedError, match=r"^idempotency_key should be a new one"):
-        await plans.store("ann", **{"game_state": STATE, **other}, key="k")
+        await plans.store(**{"game_state": STATE, **other}, asker="ann", key="k")
     assert len(lane.tasks) == 1
 
 
@@ -232,7 +242,7 @@ async def test_another_request_that_came_first_meanwhile_is_noticed(plans: Store
         await InMemoryStoredPlanRepository.add(repository, stored_plan(99, key="k"), within_s=1)
 
     with pytest.raises(IdempotencyKeyReusedError):
-        await plans.store("ann", STATE, key="k", while_planning=while_planning)
+        await plans.store(STATE, asker="ann", key="k", while_planning=while_planning)
 
 
 async def test_the_same_request_that_came_first_meanwhile_is_answered(
@@ -241,9 +251,9 @@ async def test_the_same_request_that_came_first_meanwhile_is_answered(
     @asynccontextmanager
     async def while_planning() -> AsyncIterator[None]:
         yield
-        await plans.store("ann", STATE, key="k")
+        await plans.store(STATE, asker="ann", key="k")
 
-    kept = await plans.store("ann", STATE, key="k", while_planning=while_planning)
+    kept = await plans.store(STATE, asker="ann", key="k", while_planning=while_planning)
     assert kept.is_replayed
     assert kept.plan.plan_id == UUID(int=1)
 
@@ -259,7 +269,7 @@ async def test_a_plan_that_is_found_to_be_kept_already_is_no_replay_of_itself(
             return await super().add(plan, within_s=within_s)
 
     repository.__class__ = Twice
-    kept = await plans.store("ann", STATE, key="k")
+    kept = await plans.store(STATE, asker="ann", key="k")
     assert (kept.is_replayed, kept.plan.attempts) == (False, 2)
 
 
@@ -274,9 +284,9 @@ def shape(**numbers: float) -> Any:
 
 
 async def test_numbers_that_are_equal_are_the_same_request(plans: StoredPlans) -> None:
-    first = await plans.store("ann", shape(), key="k")
+    first = await plans.store(shape(), asker="ann", key="k")
     floats = shape(x=0.0, y=0.0, speed=3.0, mass=10.0, friction=-0.0)
-    second = await plans.store("ann", floats, key="k", strategy=None, targets=None)
+    second = await plans.store(floats, asker="ann", key="k", strategy=None, targets=None)
     assert second.is_replayed
     assert second.plan.plan_id == first.plan.plan_id
     assert str(first.plan.request.game_state).count("-0.0") == 0
@@ -284,48 +294,52 @@ async def test_numbers_that_are_equal_are_the_same_request(plans: StoredPlans) -
 
 @pytest.mark.parametrize("key", ["k", "x" * 255, " ", "~", '"', "a b"])
 async def test_a_key_may_be_any_printable_ascii(plans: StoredPlans, key: str) -> None:
-    assert (await plans.store("ann", STATE, key=key)).plan.key == key
+    assert (await plans.store(STATE, asker="ann", key=key)).plan.key == key
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\x00b", "a\nb", "a\tb", "\x7f", "é", "計", "\ud800"])
 async def test_any_other_key_is_refused(plans: StoredPlans, lane: Lane, key: str) -> None:
     with pytest.raises(InvalidValueError, match=r"^idempotency_key should be 1 to 255 printable ASCII characters$"):
-        await plans.store("ann", STATE, key=key)
+        await plans.store(STATE, asker="ann", key=key)
     assert lane.tasks == []
 
 
 @pytest.mark.parametrize("owner_id", ["x" * 256, "a\x00b", "\udfff"])
 async def test_an_owner_that_a_table_cannot_keep_is_refused(plans: StoredPlans, owner_id: str) -> None:
-    for call in (plans.store(owner_id, STATE), plans.get(owner_id, FIRST_ID), plans.page(owner_id, 1)):
+    for call in (
+        plans.store(STATE, asker=owner_id),
+        plans.get(FIRST_ID, asker=owner_id),
+        plans.page(1, asker=owner_id),
+    ):
         with pytest.raises(InvalidValueError, match="owner_id"):
             await call
 
 
 async def test_what_planning_refuses_is_not_kept(plans: StoredPlans, lane: Lane) -> None:
     with pytest.raises(UnknownStrategyError):
-        await plans.store("ann", STATE, strategy="magic")
+        await plans.store(STATE, asker="ann", strategy="magic")
     with pytest.raises(InvalidValueError, match="seed"):
-        await plans.store("ann", STATE, seed=-1)
+        await plans.store(STATE, asker="ann", seed=-1)
     with pytest.raises(InvalidValueError, match=r"targets\[1\]"):
-        await plans.store("ann", STATE, targets=[0, 9])
+        await plans.store(STATE, asker="ann", targets=[0, 9])
     with pytest.raises(InvalidValueError, match="budget_ms should be at most 7500,"):
-        await plans.store("ann", STATE, budget_ms=7501)
+        await plans.store(STATE, asker="ann", budget_ms=7501)
     lane.error = LaneFullError(9.0, 3, 2)
     with pytest.raises(LaneFullError):
-        await plans.store("ann", STATE)
-    assert (await plans.page("ann", 10)).plans == []
+        await plans.store(STATE, asker="ann")
+    assert (await plans.page(10, asker="ann")).plans == []
 
 
 async def test_the_parts_of_a_request_share_one_time(plans: StoredPlans, repository: Repository, clock: Clock) -> None:
     repository.takes_s = 4.0
-    await plans.store("ann", STATE, key="k")
+    await plans.store(STATE, asker="ann", key="k")
     assert repository.given_s == {"find_again": 0.1, "add": 6.0}
 
 
 async def test_when_the_time_is_over_nothing_more_is_tried(plans: StoredPlans, repository: Repository) -> None:
     repository.takes_s = 10.0
     with pytest.raises(StorageUnavailableError):
-        await plans.store("ann", STATE, key="k")
+        await plans.store(STATE, asker="ann", key="k")
     assert repository.given_s == {"find_again": 0.1}
 
 
@@ -333,15 +347,15 @@ async def test_planning_ends_with_the_time(lane: Lane, clock: Clock, repository:
     lane.takes_for_ever = True
     async with asyncio.timeout(2):
         with pytest.raises(PlanningTimedOutError):
-            await make_plans(lane, clock, repository, deadline_ms=50).store("ann", STATE)
+            await make_plans(lane, clock, repository, deadline_ms=50).store(STATE, asker="ann")
     assert repository.given_s == {}
 
 
 async def test_a_search_that_is_left_to_the_service_leaves_time_to_keep_its_plan(
     lane: Lane, clock: Clock, repository: Repository
 ) -> None:
-    await make_plans(lane, clock, repository, deadline_ms=50).store("ann", STATE)
-    await make_plans(lane, clock, repository, deadline_ms=5000).store("ann", STATE)
+    await make_plans(lane, clock, repository, deadline_ms=50).store(STATE, asker="ann")
+    await make_plans(lane, clock, repository, deadline_ms=5000).store(STATE, asker="ann")
     assert [task.budget.timeout_ms for task in lane.tasks] == [37, 70]
 
 
@@ -350,7 +364,7 @@ async def test_what_breaks_a_rule_is_told_before_the_storage_is_asked(
 ) -> None:
     for given in ({"seed": -1}, {"targets": [10**4000, 0]}, {"strategy": "magic"}, {"budget_ms": 0}):
         with pytest.raises(InvalidValueError):
-            await plans.store("ann", STATE, key="k", **given)
+            await plans.store(STATE, asker="ann", key="k", **given)
     assert repository.given_s == {}
 
 
@@ -360,7 +374,7 @@ async def test_operators_are_told_why(
 ) -> None:
     repository.errors = dict.fromkeys(("add", "get", "newest"), error)
     Ears.heard.clear()
-    for call in (plans.store("ann", STATE), plans.get("ann", FIRST_ID), plans.page("ann", 1)):
+    for call in (plans.store(STATE, asker="ann"), plans.get(FIRST_ID, asker="ann"), plans.page(1, asker="ann")):
         with pytest.raises(type(error)):
             await call
     assert Ears.heard == [(error.code, error.reason)] * 3
@@ -376,7 +390,7 @@ async def test_whoever_should_ask_again_is_told_by_which_key(
 ) -> None:
     repository.errors["add"] = error
     with pytest.raises(type(error), match=rf"ask again by the idempotency key {key or FIRST_ID}\b") as found:
-        await plans.store("ann", STATE, key=key)
+        await plans.store(STATE, asker="ann", key=key)
     assert isinstance(found.value, StorageUnavailableError | OutcomeUnknownError)
     assert found.value.reason == error.reason
 
@@ -385,13 +399,13 @@ async def test_a_request_is_cancelled_while_it_plans_and_keeps_nothing(
     plans: StoredPlans, lane: Lane, repository: Repository
 ) -> None:
     lane.takes_for_ever = True
-    storing = asyncio.create_task(plans.store("ann", STATE, key="k"))
+    storing = asyncio.create_task(plans.store(STATE, asker="ann", key="k"))
     while not lane.tasks:
         await asyncio.sleep(0)
     storing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await storing
-    assert (await plans.page("ann", 10)).plans == []
+    assert (await plans.page(10, asker="ann")).plans == []
 
 
 async def test_only_planning_happens_where_it_may_be_abandoned(plans: StoredPlans, lane: Lane) -> None:
@@ -405,7 +419,7 @@ async def test_only_planning_happens_where_it_may_be_abandoned(plans: StoredPlan
         yield
         seen.append((list(repository.given_s), len(lane.tasks)))
 
-    await plans.store("ann", STATE, key="k", while_planning=while_planning)
+    await plans.store(STATE, asker="ann", key="k", while_planning=while_planning)
     assert seen == [(["find_again"], 0), (["find_again"], 1)]
 
 
@@ -418,8 +432,8 @@ class TestWhereTheStorageSaysNothing:
 
     async def test_it_is_planned_after_a_moment_and_kept(self, lane: Lane, clock: Clock, silent: Repository) -> None:
         plans = make_plans(lane, clock, silent)
-        kept = await plans.store("ann", STATE, key="k")
-        again = await plans.store("ann", STATE, key="k")
+        kept = await plans.store(STATE, asker="ann", key="k")
+        again = await plans.store(STATE, asker="ann", key="k")
         assert (kept.is_replayed, again.is_replayed) == (False, True)
         assert again.plan.plan_id == kept.plan.plan_id
         assert silent.given_s["find_again"] <= 0.1
@@ -428,19 +442,19 @@ class TestWhereTheStorageSaysNothing:
         self, lane: Lane, clock: Clock, silent: Repository
     ) -> None:
         plans = make_plans(lane, clock, silent)
-        await plans.store("ann", STATE, key="k")
+        await plans.store(STATE, asker="ann", key="k")
         with pytest.raises(IdempotencyKeyReusedError):
-            await plans.store("ann", STATE, key="k", seed=5)
+            await plans.store(STATE, asker="ann", key="k", seed=5)
 
     async def test_the_plan_of_an_earlier_request_is_the_answer_though_planning_is_refused(
         self, lane: Lane, clock: Clock, silent: Repository
     ) -> None:
         plans = make_plans(lane, clock, silent)
-        first = await plans.store("ann", STATE, key="k")
+        first = await plans.store(STATE, asker="ann", key="k")
         lane.error = LaneFullError(1.0, 5, 1)
         assert isinstance(silent, SilentRepository)
         silent.is_silent_once = True
-        assert (await plans.store("ann", STATE, key="k")).plan.plan_id == first.plan.plan_id
+        assert (await plans.store(STATE, asker="ann", key="k")).plan.plan_id == first.plan.plan_id
 
     @pytest.mark.parametrize("error", [None, StorageUnavailableError("away"), OutcomeUnknownError("lost")])
     async def test_what_planning_raises_is_raised_for_a_new_key(
@@ -450,7 +464,7 @@ class TestWhereTheStorageSaysNothing:
             silent.errors["find_again"] = error
         lane.error = LaneFullError(1.0, 5, 1)
         with pytest.raises(LaneFullError):
-            await make_plans(lane, clock, silent).store("ann", STATE, key="k")
+            await make_plans(lane, clock, silent).store(STATE, asker="ann", key="k")
 
 
 class SilentRepository(Repository):
@@ -468,17 +482,71 @@ class SilentRepository(Repository):
 
 
 async def test_somebody_elses_plan_is_not_found(plans: StoredPlans) -> None:
-    plan_id = (await plans.store("ann", STATE)).plan.plan_id
+    plan_id = (await plans.store(STATE, asker="ann")).plan.plan_id
     with pytest.raises(PlanNotFoundError, match=str(plan_id)):
-        await plans.get("bob", plan_id)
-    assert (await plans.page("bob", 10)).plans == []
+        await plans.get(plan_id, asker="bob")
+    assert (await plans.page(10, asker="bob")).plans == []
+
+
+async def test_an_administrator_sees_anybodys_plans(plans: StoredPlans) -> None:
+    hers, his = [(await plans.store(STATE, asker=name)).plan for name in ("ann", "bob")]
+    assert await plans.get(hers.plan_id, asker="root", is_admin=True) == hers
+    shown = {
+        owner: (await plans.page(10, asker="root", is_admin=True, owner=owner)).plans
+        for owner in (None, "root", "ann", "carol", "*")
+    }
+    assert shown == {None: [], "root": [], "ann": [hers], "carol": [], "*": [his, hers]}
+
+
+async def test_who_is_none_lists_nobody_elses_plans(plans: StoredPlans, repository: Repository) -> None:
+    for owner in ("bob", "*", ""):
+        with pytest.raises(NotAdminError, match=r"^to see what others keep needs the scope admin$"):
+            await plans.page(10, asker="ann", owner=owner)
+    assert "newest" not in repository.given_s
+    assert (await plans.page(10, asker="ann", owner="ann")).plans == []
+
+
+async def test_an_administrator_has_keys_of_their_own(plans: StoredPlans) -> None:
+    hers = (await plans.store(STATE, asker="ann", key="k")).plan
+    kept = await plans.store(STATE, asker="root", key="k", seed=5)
+    assert (kept.is_replayed, kept.plan.owner_id) == (False, "root")
+    assert kept.plan.plan_id != hers.plan_id
+
+
+async def test_asking_again_costs_nothing(lane: Lane, clock: Clock, repository: Repository) -> None:
+    allowance = NoAllowance()
+    plans = make_plans(lane, clock, repository, allowance=allowance)
+    for _ in range(3):
+        await plans.store(STATE, asker="ann", key="k")
+    assert allowance.reserved == [("ann", 140)]
+
+
+async def test_who_has_spent_all_is_still_told_what_is_kept(lane: Lane, clock: Clock, repository: Repository) -> None:
+    """Even where the storage could not say at first that it is."""
+    allowance = NoAllowance()
+    plans = make_plans(lane, clock, repository, allowance=allowance)
+    kept = (await plans.store(STATE, asker="ann", key="k")).plan
+    allowance.error = AllowanceSpentError(140, 100, 7)
+    assert (await plans.store(STATE, asker="ann", key="k")).plan.plan_id == kept.plan_id
+
+    @asynccontextmanager
+    async def while_planning() -> AsyncIterator[None]:
+        repository.errors.clear()
+        yield
+
+    repository.errors["find_again"] = StorageUnavailableError("it is away")
+    again = await plans.store(STATE, asker="ann", key="k", while_planning=while_planning)
+    assert again.plan.plan_id == kept.plan_id
+    with pytest.raises(AllowanceSpentError):
+        await plans.store(STATE, asker="ann", key="another")
+    assert len(lane.tasks) == 1
 
 
 async def test_pages_follow_each_other(plans: StoredPlans, repository: Repository) -> None:
-    ids = [(await plans.store("ann", STATE)).plan.plan_id for _ in range(5)]
-    first = await plans.page("ann", 2)
-    second = await plans.page("ann", 2, first.end_cursor)
-    third = await plans.page("ann", 2, second.end_cursor)
+    ids = [(await plans.store(STATE, asker="ann")).plan.plan_id for _ in range(5)]
+    first = await plans.page(2, asker="ann")
+    second = await plans.page(2, first.end_cursor, asker="ann")
+    third = await plans.page(2, second.end_cursor, asker="ann")
     found = [plan.plan_id for page in (first, second, third) for plan in page.plans]
     assert found == ids[::-1]
     assert [page.has_next for page in (first, second, third)] == [True, True, False]
@@ -491,4 +559,4 @@ async def test_pages_follow_each_other(plans: StoredPlans, repository: Repositor
 )
 async def test_a_page_that_cannot_be_is_refused(plans: StoredPlans, first: int, after: str | None, field: str) -> None:
     with pytest.raises(InvalidValueError, match=f"^{field} should be"):
-        await plans.page("ann", first, after)
+        await plans.page(first, after, asker="ann")

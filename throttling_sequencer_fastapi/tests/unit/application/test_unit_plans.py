@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from lane_doubles import unit_plan
-from planning_doubles import configured
+from planning_doubles import NoAllowance, configured
 from throttling_sequencer.application.planned_units import CoordinateColumns, PlannedUnit, Trajectory
 from throttling_sequencer.application.planning import UNWATCHED, Planning, PlanningTask, PlanningWatch
 from throttling_sequencer.domain.errors import InvalidValueError, UnknownStrategyError
@@ -45,26 +45,27 @@ def planning_on(lane: Any, max_units: int = 3) -> Planning:
         max_units=max_units,
         max_trajectory_units=2,
         max_budget_ms=900,
+        processes=2,
         strategies=("genetic", "random"),
         default_strategy="genetic",
     )
-    return Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits)
+    return Planning(lane, configured(GeneticConfiguration(timeout_ms=70)), limits, NoAllowance())
 
 
 async def test_each_unit_heads_for_the_nearest_enemy(planning: Planning, lane: RecordingLane) -> None:
-    planned = await planning.plan(state(players=[0, 10, 4], enemies=[9, 1]))
+    planned = await planning.plan(state(players=[0, 10, 4], enemies=[9, 1]), asker="ann")
     assert [(unit.unit, unit.target) for unit in planned] == [(0, 1), (1, 0), (2, 1)]
     assert [course.target.coordinate.x for course in lane.tasks[0].courses] == [1, 9, 1]
 
 
 async def test_targets_may_be_given(planning: Planning, lane: RecordingLane) -> None:
-    planned = await planning.plan(state(players=[0, 10], enemies=[9, 1]), targets=[0, 0])
+    planned = await planning.plan(state(players=[0, 10], enemies=[9, 1]), asker="ann", targets=[0, 0])
     assert [(unit.unit, unit.target) for unit in planned] == [(0, 0), (1, 0)]
     assert [course.target.coordinate.x for course in lane.tasks[0].courses] == [9, 9]
 
 
 async def test_the_lane_gets_all_that_it_has_to_know(planning: Planning, lane: RecordingLane) -> None:
-    planned = await planning.plan(state(), strategy="random", budget_ms=900, seed=4)
+    planned = await planning.plan(state(), asker="ann", strategy="random", budget_ms=900, seed=4)
     (task,) = lane.tasks
     assert (task.budget, task.strategy, task.with_trajectory) == (Budget(900, 4), "random", False)
     assert task.configuration == GeneticConfiguration(timeout_ms=70)
@@ -72,13 +73,13 @@ async def test_the_lane_gets_all_that_it_has_to_know(planning: Planning, lane: R
 
 
 async def test_without_wishes_the_configuration_decides(planning: Planning, lane: RecordingLane) -> None:
-    planned = await planning.plan(state())
+    planned = await planning.plan(state(), asker="ann")
     assert (lane.tasks[0].budget, lane.tasks[0].strategy) == (Budget(70), None)
     assert [(unit.strategy, unit.trajectory) for unit in planned] == [("genetic", None)]
 
 
 async def test_a_trajectory_is_told_where_it_is_asked_for(planning: Planning) -> None:
-    (planned,) = await planning.plan(state(enemies=[-9]), include=["trajectory"])
+    (planned,) = await planning.plan(state(enemies=[-9]), asker="ann", include=["trajectory"])
     assert planned.trajectory == Trajectory((1.0, 4.0), (1.0, 5.0), CoordinateColumns((-1.0, -5.0), (0.0, 0.0)))
 
 
@@ -122,29 +123,29 @@ async def test_a_wish_against_the_rules_never_reaches_the_lane(
     planning: Planning, lane: RecordingLane, wishes: dict[str, Any], field: str, rule: str
 ) -> None:
     with pytest.raises(InvalidValueError) as caught:
-        await planning.plan(state(players=[0, 1]), **wishes)
+        await planning.plan(state(players=[0, 1]), asker="ann", **wishes)
     assert (caught.value.field, caught.value.rule) == (field, rule)
     assert lane.tasks == []
 
 
 async def test_an_unknown_strategy_is_refused_by_name(planning: Planning) -> None:
     with pytest.raises(UnknownStrategyError, match=r"^strategy should be one of genetic, random$"):
-        await planning.plan(state(), strategy="magic")
+        await planning.plan(state(), asker="ann", strategy="magic")
 
 
 async def test_so_many_units_may_be_planned_and_fewer_with_trajectories(planning: Planning) -> None:
-    assert len(await planning.plan(state(players=[0, 1, 2]))) == 3
+    assert len(await planning.plan(state(players=[0, 1, 2]), asker="ann")) == 3
     with pytest.raises(InvalidValueError, match=r"^player_units should hold at most 3 units$"):
-        await planning.plan(state(players=[0, 1, 2, 3]))
-    assert len(await planning.plan(state(players=[0, 1]), include=["trajectory"])) == 2
+        await planning.plan(state(players=[0, 1, 2, 3]), asker="ann")
+    assert len(await planning.plan(state(players=[0, 1]), asker="ann", include=["trajectory"])) == 2
     with pytest.raises(InvalidValueError, match=r"^include should name trajectory for at most 2 player units$"):
-        await planning.plan(state(players=[0, 1, 2]), include=["trajectory"])
+        await planning.plan(state(players=[0, 1, 2]), asker="ann", include=["trajectory"])
 
 
 async def test_a_million_distances_do_not_hold_the_event_loop() -> None:
     planning = planning_on(RecordingLane(), max_units=1000)
     crowd = state(players=list(range(1000)), enemies=list(range(1000)))
-    answer, turns = asyncio.create_task(planning.plan(crowd)), 0
+    answer, turns = asyncio.create_task(planning.plan(crowd, asker="ann")), 0
     while not answer.done():
         turns += 1
         await asyncio.sleep(0)

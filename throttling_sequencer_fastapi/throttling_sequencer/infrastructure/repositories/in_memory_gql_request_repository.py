@@ -22,13 +22,13 @@ class InMemoryGqlRequestRepository:
         while len(self._requests) > self._capacity:
             self._requests.popitem(last=False)
 
-    async def newest(self, user_id: str, limit: int, before: UUID | None = None) -> list[GqlRequest]:
-        own = (
+    async def newest(self, user_id: str | None, limit: int, before: UUID | None = None) -> list[GqlRequest]:
+        found = (
             request
             for request in self._requests.values()
-            if request.user_id == user_id and (before is None or request.operation_id < before)
+            if user_id in (None, request.user_id) and (before is None or request.operation_id < before)
         )
-        return nlargest(limit, own, key=attrgetter("operation_id"))
+        return nlargest(limit, found, key=attrgetter("operation_id"))
 
     async def delete_older_than(self, unix_time: float) -> int:
         old = [key for key, request in self._requests.items() if request.unix_time < unix_time]

@@ -34,20 +34,20 @@ class InMemoryStoredPlanRepository:
     async def find_again(self, owner_id: str, key: str, *, within_s: float) -> StoredPlan | None:  # noqa: ARG002 - as above
         return self._found_again(owner_id, key)
 
-    async def get(self, owner_id: str, plan_id: UUID, *, within_s: float) -> StoredPlan | None:  # noqa: ARG002 - as above
-        return next((plan for plan in self._own(owner_id) if plan.plan_id == plan_id), None)
+    async def get(self, owner_id: str | None, plan_id: UUID, *, within_s: float) -> StoredPlan | None:  # noqa: ARG002 - as above
+        return next((plan for plan in self._of(owner_id) if plan.plan_id == plan_id), None)
 
     async def newest(
         self,
-        owner_id: str,
+        owner_id: str | None,
         limit: int,
         before: UUID | None = None,
         *,
         most_numbers: int,
         within_s: float,  # noqa: ARG002 - as above
     ) -> StoredPlanPage:
-        own = (plan for plan in self._own(owner_id) if before is None or plan.plan_id < before)
-        found = nlargest(limit + 1, own, key=attrgetter("plan_id"))
+        those = (plan for plan in self._of(owner_id) if before is None or plan.plan_id < before)
+        found = nlargest(limit + 1, those, key=attrgetter("plan_id"))
         plans: list[StoredPlan] = []
         numbers = 0
         for plan in found[:limit]:
@@ -64,5 +64,5 @@ class InMemoryStoredPlanRepository:
         self._plans[owner_id, key] = again = replace(kept, attempts=kept.attempts + 1)
         return again
 
-    def _own(self, owner_id: str) -> list[StoredPlan]:
-        return [plan for plan in self._plans.values() if plan.owner_id == owner_id]
+    def _of(self, owner_id: str | None) -> list[StoredPlan]:
+        return [plan for plan in self._plans.values() if owner_id in (None, plan.owner_id)]

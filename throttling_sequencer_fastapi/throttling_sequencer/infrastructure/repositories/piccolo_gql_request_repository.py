@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from throttling_sequencer.core import telemetry
 from throttling_sequencer.domain.request_log import GqlRequest, Outcome
 from throttling_sequencer.infrastructure.db.piccolo_throttling_sequencer_app.tables import GqlRequestInfo
 from throttling_sequencer.infrastructure.db.storage import using_storage
@@ -47,12 +48,15 @@ class PiccoloGqlRequestRepository:
         if not requests:
             return
         columns = map(list, zip(*map(_row, requests), strict=True))
-        async with using_storage(self._timeout_s):
-            await GqlRequestInfo.raw(_ADD, *columns)
+        with telemetry.writing_request_log(len(requests)):
+            async with using_storage(self._timeout_s):
+                await GqlRequestInfo.raw(_ADD, *columns)
 
-    async def newest(self, user_id: str, limit: int, before: UUID | None = None) -> list[GqlRequest]:
+    async def newest(self, user_id: str | None, limit: int, before: UUID | None = None) -> list[GqlRequest]:
         table = GqlRequestInfo
-        query = table.select().where(table.user_id == user_id).order_by(table.operation_id, ascending=False)
+        query = table.select().order_by(table.operation_id, ascending=False)
+        if user_id is not None:
+            query = query.where(table.user_id == user_id)
         if before is not None:
             query = query.where(table.operation_id < before)
         async with using_storage(self._timeout_s):

@@ -32,21 +32,28 @@ _ADD = """
 _FIND_AGAIN = """
     UPDATE throttling_sequencer.plan SET attempts = attempts + 1 WHERE owner_id = $1 AND key = $2 RETURNING *
 """
-_GET = "SELECT * FROM throttling_sequencer.plan WHERE owner_id = $1 AND id = $2"
+_GET_ANYBODYS = "SELECT * FROM throttling_sequencer.plan WHERE id = $1"
+_GET = _GET_ANYBODYS + " AND owner_id = $2"
 
-# The sizes of up to one more than a page holds, then the plans that fit, each with how many there are of those.
-_NEWEST = """
+# The sizes of up to one more than a page holds, then the plans that fit, each with how many there are of those. Two
+# statements: a plan for an owner who may be NULL would use the index for none.
+_LISTED = """
     WITH listed AS (
-        SELECT id, size FROM throttling_sequencer.plan
-        WHERE owner_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3 + 1
+        SELECT id, size FROM throttling_sequencer.plan WHERE ($1::uuid IS NULL OR id < $1)
+"""
+_OF_OWNER = " AND owner_id = $4"
+_FITTING = """
+        ORDER BY id DESC LIMIT $2 + 1
     ), measured AS (
         SELECT id, row_number() OVER newest_first AS place, sum(size) OVER newest_first AS total,
             count(*) OVER () AS found
         FROM listed WINDOW newest_first AS (ORDER BY id DESC)
     )
     SELECT plan.*, found FROM measured JOIN throttling_sequencer.plan USING (id)
-    WHERE place = 1 OR (place <= $3 AND total <= $4) ORDER BY id DESC
+    WHERE place = 1 OR (place <= $2 AND total <= $3) ORDER BY id DESC
 """
+_NEWEST_ANYBODYS = _LISTED + _FITTING
+_NEWEST = _LISTED + _OF_OWNER + _FITTING
 
 
 class PiccoloStoredPlanRepository:
@@ -60,7 +67,7 @@ class PiccoloStoredPlanRepository:
                 written = await connection.fetchrow(_ADD, *row)
                 if written["id"] == plan.plan_id:
                     return written
-                return await connection.fetchrow(_GET, plan.owner_id, written["id"])
+                return await connection.fetchrow(_GET_ANYBODYS, written["id"])
 
         kept = await retried(attempt, within_s=within_s)
         if kept["id"] == plan.plan_id:
@@ -75,20 +82,25 @@ class PiccoloStoredPlanRepository:
         found = await retried(attempt, within_s=within_s)
         return None if found is None else await _plan(found)
 
-    async def get(self, owner_id: str, plan_id: UUID, *, within_s: float) -> StoredPlan | None:
+    async def get(self, owner_id: str | None, plan_id: UUID, *, within_s: float) -> StoredPlan | None:
         async def attempt(seconds: float) -> asyncpg.Record | None:
             async with unit_of_work(seconds) as connection:
-                return await connection.fetchrow(_GET, owner_id, plan_id)
+                if owner_id is None:
+                    return await connection.fetchrow(_GET_ANYBODYS, plan_id)
+                return await connection.fetchrow(_GET, plan_id, owner_id)
 
         found = await _read(attempt, within_s)
         return None if found is None else await _plan(found)
 
     async def newest(
-        self, owner_id: str, limit: int, before: UUID | None = None, *, most_numbers: int, within_s: float
+        self, owner_id: str | None, limit: int, before: UUID | None = None, *, most_numbers: int, within_s: float
     ) -> StoredPlanPage:
+        page = (before, limit, most_numbers)
+        query = (_NEWEST_ANYBODYS, *page) if owner_id is None else (_NEWEST, *page, owner_id)
+
         async def attempt(seconds: float) -> list[asyncpg.Record]:
             async with unit_of_work(seconds) as connection:
-                rows: list[asyncpg.Record] = await connection.fetch(_NEWEST, owner_id, before, limit, most_numbers)
+                rows: list[asyncpg.Record] = await connection.fetch(*query)
                 return rows
 
         rows = await _read(attempt, within_s)

@@ -32,6 +32,7 @@ async def encoded_stored_plan(plan: StoredPlan) -> bytes:
     """Encode a `StoredPlanDto` as above."""
     head = StoredPlanHeadDto(
         id=plan.plan_id,
+        owner_id=plan.owner_id,
         idempotency_key=plan.key,
         strategy=plan.strategy,
         seed=plan.seed,

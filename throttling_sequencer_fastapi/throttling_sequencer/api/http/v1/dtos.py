@@ -1,9 +1,11 @@
 """What travels over REST. Shapes only: the rules about values are the domain's."""
 
 from datetime import datetime
+from typing import Annotated
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from api_server.validation import few_fields
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from throttling_sequencer.application.stored_plans import MOST_IN_PAGE
 
@@ -24,17 +26,23 @@ class CoordinateDto(Dto):
 class UnitDto(Dto):
     """A unit: speed per step towards its target, mass, and friction as the share of speed lost per step."""
 
-    coordinate: CoordinateDto
+    coordinate: Annotated[CoordinateDto, BeforeValidator(few_fields)]
     speed: float
     mass: float
     friction: float
 
 
+# A million bytes hold hundreds of thousands of units that are none: the first of them says enough.
+Units = Annotated[list[Annotated[UnitDto, BeforeValidator(few_fields)]], FailFast()]
+
+
 class GameStateDto(Dto):
     """The units of both sides."""
 
-    player_units: list[UnitDto]
-    enemy_units: list[UnitDto]
+    player_units: Units
+    enemy_units: Units
+
+    _is_small = model_validator(mode="before")(few_fields)
 
 
 class UnitGoalDto(Dto):
@@ -47,6 +55,8 @@ class UnitGoalDto(Dto):
 class SearchOptionsDto(Dto):
     """How to search a plan for each player unit."""
 
+    _has_few_fields = model_validator(mode="before")(few_fields)
+
     strategy: str | None = Field(default=None, description="The path finder; by default the configured one.")
     budget_ms: int | None = Field(
         default=None, description="Milliseconds of search for the whole request; by default the configured ones."
@@ -56,14 +66,18 @@ class SearchOptionsDto(Dto):
         description="Makes the search repeatable, as far as its generations end it and not its time. 0 to 2147483647.",
     )
     targets: list[int] | None = Field(
-        default=None, description="The index of an enemy unit for each player unit; by default the nearest."
+        default=None,
+        fail_fast=True,
+        description="The index of an enemy unit for each player unit; by default the nearest.",
     )
 
 
 class PlanOptionsDto(SearchOptionsDto):
     """How to plan for each player unit."""
 
-    include: list[str] = Field(default_factory=list, description="More to be told of each plan: `trajectory`.")
+    include: list[str] = Field(
+        default_factory=list, fail_fast=True, description="More to be told of each plan: `trajectory`."
+    )
 
 
 class PlanRequestDto(GameStateDto, PlanOptionsDto):
@@ -143,6 +157,7 @@ class StoredPlanHeadDto(Dto):
     """A plan that is kept, without what is in it."""
 
     id: UUID = Field(description="What it is asked for by; later plans have later ids.")
+    owner_id: str = Field(description="Who had it stored.")
     idempotency_key: str = Field(description="Whoever asks again by this key gets this plan.")
     strategy: str = Field(description="The path finder that made it.")
     seed: int | None = Field(description="What repeats the search; null where it has no randomness.")
@@ -170,6 +185,9 @@ class StoredPlanQuery(BaseModel):
 
     limit: int = Field(default=20, ge=1, le=MOST_IN_PAGE, description="How many a page holds.")
     cursor: str | None = Field(default=None, description="The `next_cursor` of an earlier page.")
+    owner: str | None = Field(
+        default=None, description="Whose, `*` for everybody's; by default your own. Others' need the scope `admin`."
+    )
 
 
 class SearchQuery(BaseModel):

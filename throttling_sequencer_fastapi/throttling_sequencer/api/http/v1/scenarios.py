@@ -3,43 +3,46 @@
 from typing import Annotated
 from uuid import UUID
 
-from api_server.api.dependencies import authenticated_principal, provide
-from api_server.identity import Principal
+from api_server.api.dependencies import provide
 from api_server.leaving import UnlessClientLeaves
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from throttling_sequencer.api.http.v1.answered_plans import answered_plans
 from throttling_sequencer.api.http.v1.dtos import CoordinateDto, PlanOptionsDto, PlansDto, SearchQuery, UnitGoalDto
+from throttling_sequencer.api.http.v1.problems import PLANNING_REFUSALS, Asker, is_admin, problems
 from throttling_sequencer.application.mappers import from_goals
 from throttling_sequencer.application.scenarios import ScenarioPlanning
 
 router = APIRouter(prefix="/api/v1/scenarios/{scenario_id}", tags=["scenarios"])
 
-CurrentPrincipal = Annotated[Principal, Depends(authenticated_principal)]
 Scenarios = Annotated[ScenarioPlanning, provide(ScenarioPlanning)]
 
 
-@router.post("/calculate_throttle_steps")
+@router.post("/calculate_throttle_steps", responses=problems(404, *PLANNING_REFUSALS))
 async def calculate_scenario_steps(
     request: Request,
     scenario_id: UUID,
-    principal: CurrentPrincipal,
+    asker: Asker,
     scenarios: Scenarios,
     search: Annotated[SearchQuery, Query()],
 ) -> list[UnitGoalDto]:
     """Plan as `/api/v1/throttle/calculate_throttle_steps` does, for a scenario."""
     async with UnlessClientLeaves(request):
         goals = await scenarios.calculate_throttle_steps(
-            scenario_id, principal.user_id, strategy=search.strategy, seed=search.seed
+            scenario_id,
+            asker=asker.user_id,
+            is_admin=is_admin(asker),
+            strategy=search.strategy,
+            seed=search.seed,
         )
     return from_goals(goals, coordinate=CoordinateDto, goal=UnitGoalDto)
 
 
-@router.post("/plan", response_model=PlansDto)
+@router.post("/plan", response_model=PlansDto, responses=problems(404, *PLANNING_REFUSALS))
 async def plan_scenario(
     request: Request,
     scenario_id: UUID,
-    principal: CurrentPrincipal,
+    asker: Asker,
     scenarios: Scenarios,
     options: PlanOptionsDto | None = None,
 ) -> Response:
@@ -48,7 +51,8 @@ async def plan_scenario(
     async with UnlessClientLeaves(request):
         planned = await scenarios.plan(
             scenario_id,
-            principal.user_id,
+            asker=asker.user_id,
+            is_admin=is_admin(asker),
             strategy=options.strategy,
             budget_ms=options.budget_ms,
             seed=options.seed,

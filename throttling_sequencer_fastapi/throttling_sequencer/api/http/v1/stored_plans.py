@@ -5,12 +5,9 @@ from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
-from api_server.api.dependencies import authenticated_principal, provide
-from api_server.api.presets import Problem
-from api_server.identity import Principal
+from api_server.api.dependencies import provide
 from api_server.leaving import UnlessClientLeaves
-from api_server.problem_details import MEDIA_TYPE
-from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 
 from throttling_sequencer.api.http.v1.answered_plans import encoded_stored_plan
 from throttling_sequencer.api.http.v1.dtos import (
@@ -20,32 +17,23 @@ from throttling_sequencer.api.http.v1.dtos import (
     StoredPlanRequestDto,
 )
 from throttling_sequencer.api.http.v1.idempotency_key import IDEMPOTENCY_KEY, GivenKey, written
+from throttling_sequencer.api.http.v1.problems import PLANNING_REFUSALS, Asker, is_admin, problems
 from throttling_sequencer.application.stored_plans import StoredPlans
 from throttling_sequencer.domain.errors import IdempotencyKeyReusedError, InvalidValueError
 
 STORED_PLANS_PATH = "/api/v1/plans"
 
 Plans = Annotated[StoredPlans, provide(StoredPlans)]
-Asker = Annotated[Principal, Depends(authenticated_principal)]
 
 # What the application calls by the names that GraphQL has.
 _PARAMETERS = {"first": "limit", "after": "cursor"}
 
-_PROBLEMS = {
-    400: "The body is no JSON, or none that can be read",
-    401: "Nobody is known by these credentials",
-    404: "There is no such plan, or it is somebody else's",
-    415: "The body is of another type than `application/json`",
+_MEANINGS = {
     422: "A field breaks a rule, or the `Idempotency-Key` is that of another request",
-    503: "It cannot be answered just now; `Retry-After` says when to try again. After a POST, the code "
-    "`OUTCOME_UNKNOWN` says that the plan may have been kept, any other that this request kept none",
+    503: "It cannot be answered just now; `Retry-After` says when to try again. The code `OUTCOME_UNKNOWN` says that "
+    "the plan may have been kept, any other that this request kept none",
     504: "Planning did not keep to its time; this request kept no plan",
 }
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    content = {MEDIA_TYPE: {"schema": Problem.model_json_schema()}}
-    return {status: {"description": _PROBLEMS[status], "content": content} for status in (401, *statuses, 503)}
 
 
 def _header(description: str) -> Mapping[str, Any]:
@@ -67,7 +55,7 @@ router = APIRouter(prefix=STORED_PLANS_PATH, tags=["plans"])
     "",
     status_code=201,
     response_model=StoredPlanDto,
-    responses={201: {**_STORED}, **_problems(400, 415, 422, 504)},
+    responses={201: {**_STORED}, **problems(*PLANNING_REFUSALS, meanings=_MEANINGS)},
 )
 async def store_plan(
     request: Request, given: StoredPlanRequestDto, plans: Plans, asker: Asker, key: GivenKey
@@ -75,8 +63,8 @@ async def store_plan(
     """Plan as `/api/v1/throttle/plan` does, and keep the plan: it is answered when it will stay."""
     try:
         kept = await plans.store(
-            asker.user_id,
             given,
+            asker=asker.user_id,
             key=key,
             strategy=given.strategy,
             budget_ms=given.budget_ms,
@@ -95,14 +83,16 @@ async def store_plan(
     return Response(await encoded_stored_plan(kept.plan), 201, headers, media_type="application/json")
 
 
-@router.get("", response_model=StoredPlanPageDto, responses=_problems(422))
+@router.get("", response_model=StoredPlanPageDto, responses=problems(403, 422))
 async def list_plans(
     request: Request, query: Annotated[StoredPlanQuery, Query()], plans: Plans, asker: Asker
 ) -> Response:
-    """List your plans, newest first; fewer than `limit` where they are large."""
+    """List your plans, newest first; fewer than `limit` where they are large. An administrator may list others'."""
     async with UnlessClientLeaves(request):
         try:
-            page = await plans.page(asker.user_id, query.limit, query.cursor)
+            page = await plans.page(
+                query.limit, query.cursor, asker=asker.user_id, is_admin=is_admin(asker), owner=query.owner
+            )
         except InvalidValueError as error:
             raise InvalidValueError(_PARAMETERS.get(error.field, error.field), error.rule) from error
         items = [await encoded_stored_plan(plan) for plan in page.plans]
@@ -111,16 +101,16 @@ async def list_plans(
     return Response(body, media_type="application/json")
 
 
-@router.get("/{id}", response_model=StoredPlanDto, responses=_problems(404, 422))
+@router.get("/{id}", response_model=StoredPlanDto, responses=problems(404, 422))
 async def read_plan(
     request: Request,
     id: UUID,  # noqa: A002 - as the path has it
     plans: Plans,
     asker: Asker,
 ) -> Response:
-    """Read a plan."""
+    """Read a plan of yours; an administrator reads anybody's."""
     async with UnlessClientLeaves(request):
-        body = await encoded_stored_plan(await plans.get(asker.user_id, id))
+        body = await encoded_stored_plan(await plans.get(id, asker=asker.user_id, is_admin=is_admin(asker)))
     return Response(body, media_type="application/json")
 
 

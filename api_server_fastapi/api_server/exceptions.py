@@ -92,6 +92,28 @@ class DatabaseUnavailableError(Exception):
         self.reason = reason
 
 
+class IdentityUnavailableError(Exception):
+    """Who asks cannot be told just now; `reason` is for operators."""
+
+    code: ClassVar[str] = "IDENTITY_UNAVAILABLE"
+    retry_after_s = 1
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("it cannot be told just now who asks; try again")
+        self.reason = reason
+
+
+class TooManyRequestsError(Exception):
+    """Somebody asks for more than they may; `reason` may be shown to them."""
+
+    code: ClassVar[str] = "RATE_LIMITED"
+
+    def __init__(self, reason: str, retry_after_s: int) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
 class StartError(Exception):
     """The program cannot start; the message says in sentences what to change."""
 

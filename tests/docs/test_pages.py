@@ -53,7 +53,7 @@ SCRIPTS = [block for block in HERE if block not in SERVERS]
 
 
 # What runs pytest, starts a lab, or serves more than once takes long.
-SLOW_PAGES = {"failover-lab.md", "profiles.md", "testing.md"}
+SLOW_PAGES = {"failover-lab.md", "identity.md", "profiles.md", "testing.md"}
 
 
 def marked(blocks: list[Block]) -> list[object]:

@@ -6,12 +6,14 @@ from contextlib import contextmanager
 from typing import Any, get_args
 from urllib.parse import quote
 
+import httpx2
 import psycopg
 import pytest
 from api_server.local.postgres import PostgresAddress
 from api_server.server import UvicornServerConfig
 from api_server.settings import LogLevel, Settings, variables_of
 from api_server.testing import fresh_database
+from collector import collecting
 from psycopg import sql
 from sequencer_process import Sequencer, StartSequencer
 from throttling_sequencer.core.database_config import PiccoloDBConfig
@@ -29,7 +31,9 @@ LEVELS = [level if level == "DEBUG" else pytest.param(level, marks=pytest.mark.s
 
 def test_what_sounds_like_a_secret_is_typed_as_one() -> None:
     """What a canary is put into is found by its type."""
-    assert {name for name in VARIABLES if name.endswith(("PASSWORD", "SECRET", "TOKEN", "KEY", "URL"))} == SECRET
+    sounding = {name for name in VARIABLES if name.endswith(("PASSWORD", "SECRET", "TOKEN", "KEY", "URL"))}
+    # Where a provider's public keys are.
+    assert sounding - {"API_SERVER_OIDC_JWKS_URL"} == SECRET
     assert {"API_SERVER_DATABASE_URL", "PICCOLO_DB_PASSWORD"} == SECRET
 
 
@@ -54,11 +58,31 @@ def everything_asked(sequencer: Sequencer, game_state: Any, marker: str) -> str:
         client.post("/readyz", params={"force_rerun": True}),
         sequencer.plan(game_state),
         sequencer.plan({**game_state, "player_units": []}),
+        client.post("/api/v1/plans", json=game_state),
         client.post("/graphql", json={"query": "{version{name} requestLog{edges{node{query}}}}"}),
         client.post("/graphql", json={"query": "{nothing}"}),
         client.post("/graphql", content=b"\xff", headers={"Content-Type": "application/json"}),
+        *asked_with_a_secret(sequencer, game_state, marker),
+        client.get("/metrics"),
     ]
     return "\n".join(f"{answer.status_code} {dict(answer.headers)} {answer.text}" for answer in answers)
+
+
+def asked_with_a_secret(sequencer: Sequencer, game_state: Any, marker: str) -> list[httpx2.Response]:
+    """Put what is nobody's business wherever a client may put something, and return what was answered."""
+    client = sequencer.client
+    return [
+        client.get("/version", params={"access_token": marker}),
+        client.get("/nowhere", params={marker: "1"}),
+        client.get("/version", headers={"Cookie": marker, "User-Agent": marker, "tracestate": f"v={marker}"}),
+        client.get("/version", headers={"Host": f"{marker}.example", "baggage": f"token={marker}"}),
+        sequencer.plan({**game_state, "player_units": marker}),
+        sequencer.plan({**game_state, "token": marker}),
+        client.post("/api/v1/plans", json={**game_state, "seed": marker}),
+        client.post("/graphql", json={"query": "{version{name}}", "variables": {"a": marker}}),
+        client.post("/graphql", json={"query": "query ($a: Int) {version{name}}", "variables": {"a": marker}}),
+        client.get("/graphql", params={"query": f'{{plan(id: "{marker}"){{id}}}}'}),
+    ]
 
 
 def assert_hidden(marker: str, *texts: str) -> None:
@@ -73,12 +97,18 @@ def assert_hidden(marker: str, *texts: str) -> None:
 def test_no_secret_leaves_a_service_that_works(
     start_sequencer: StartSequencer, postgres: PostgresAddress, marker_secret: str, game_state: Any, level: str
 ) -> None:
-    with fresh_database(postgres) as database, role(database, marker_secret) as user:
+    with (
+        collecting() as collector,
+        fresh_database(postgres) as database,
+        role(database, marker_secret) as user,
+    ):
         where = f"{database.host}:{database.port}/{database.database}"
         sequencer = start_sequencer(
             API_SERVER_DATABASE_URL=f"postgresql://{user}:{quote(marker_secret, safe='')}@{where}",
             API_SERVER_LOG_LEVEL=level,
             API_SERVER_SQLALCHEMY_LOG_LEVEL=level,
+            **collector.environment,
+            OTEL_EXPORTER_OTLP_HEADERS=f"authorization={marker_secret}",
             PICCOLO_DB_HOST=database.host,
             PICCOLO_DB_PORT=str(database.port),
             PICCOLO_DB_USER=user,
@@ -91,7 +121,9 @@ def test_no_secret_leaves_a_service_that_works(
         assert sequencer.client.get("/readyz").json()["state"] == "operational"
         told = everything_asked(sequencer, game_state, marker_secret)
         sequencer.service.stop()
-    assert_hidden(marker_secret, told, sequencer.service.log)
+    assert {"plan.search", "database.acquire", "graphql query"} <= {span.name for span in collector.spans}
+    assert set(collector.authorizations) == {marker_secret}
+    assert_hidden(marker_secret, told, sequencer.service.log, *(body.decode("latin-1") for body in collector.bodies))
 
 
 @pytest.mark.parametrize("level", LEVELS)

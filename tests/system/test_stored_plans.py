@@ -27,7 +27,7 @@ from throttling_sequencer.domain.navigation import Objective, PlanningProblem
 
 PATH = "/api/v1/plans"
 PLAN = """
-id idempotencyKey strategy seed createdAt
+id ownerId idempotencyKey strategy seed createdAt
 request {
   playerUnits { x y speeds masses frictions } enemyUnits { x y speeds masses frictions } strategy budgetMs seed targets
 }

@@ -91,6 +91,8 @@ def snake(value: Any) -> Any:
 @pytest.fixture(scope="module")
 def sequencer(start_shared_sequencer: StartSequencer) -> Sequencer:
     return start_shared_sequencer(
+        # A thousand units are more than an operation may have by default.
+        API_SERVER_GRAPHQL_BODY_LIMIT="1048576",
         SEQUENCER_TIMEOUT_MS="60",
         SEQUENCER_MAX_UNITS="1000",
         SEQUENCER_MAX_TRAJECTORY_UNITS="3",
@@ -290,7 +292,7 @@ def quick_sequencer(start_service: StartService, unused_tcp_port: int, tmp_path:
     support = ROOT / "throttling_sequencer_fastapi" / "tests" / "support"
     program = Path(sys.executable).with_name("api-server")
     command = [program, "--app", "long_plans:LONG_PLANS", "--port", str(unused_tcp_port)]
-    service = start_service(command, PYTHONPATH=str(support))
+    service = start_service(command, PYTHONPATH=str(support), API_SERVER_GRAPHQL_BODY_LIMIT="1048576")
     url = f"http://127.0.0.1:{unused_tcp_port}"
     service.wait_until_it_answers(f"{url}/livez")
     with httpx2.Client(base_url=url, timeout=30) as client:

@@ -112,8 +112,8 @@ async def readiness(
 
 
 async def metrics(numbers: Annotated[Metrics, provide(Metrics)]) -> Response:
-    """Give the numbers of this worker, for Prometheus."""
-    return Response(numbers.text(), media_type=MEDIA_TYPE, headers=_NOT_KEPT)
+    """Give the numbers of all workers, for Prometheus."""
+    return Response(await numbers.text(), media_type=MEDIA_TYPE, headers=_NOT_KEPT)
 
 
 async def version(application: Annotated[Application, provide(Application)]) -> Version:

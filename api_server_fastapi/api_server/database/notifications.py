@@ -103,6 +103,8 @@ class NotificationListener:
         self._pooler_interval = pooler_interval
         self._standing = _Standing.NOT_STARTED
         self._reason: str | None = "it was not started"
+        self.interruptions = 0
+        """How often what was heard before was heard no more."""
         self._has_tried = asyncio.Event()
 
     @property
@@ -171,6 +173,7 @@ class NotificationListener:
         self._has_tried.set()
         if standing is before:
             return
+        self.interruptions += before is _Standing.LISTENING
         if standing is _Standing.LISTENING:
             log.info("notifications are heard", channel=self._channel)
         else:

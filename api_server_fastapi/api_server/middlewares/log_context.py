@@ -3,6 +3,8 @@
 import re
 import time
 from collections.abc import Collection
+from functools import lru_cache
+from ipaddress import ip_address
 from uuid import uuid4
 
 import structlog
@@ -11,9 +13,15 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api_server.middlewares.route_path import route_path
+from api_server.middlewares.security_headers import SecurityHeadersMiddleware
 from api_server.problem_details import problem_response
 
 _CORRELATION_ID = re.compile(r"[\w.:-]{1,64}", re.ASCII)
+
+# Of a path, which may be as long as a client likes, a line of the log holds so much.
+_MOST_OF_PATH = 256
+
+_LONGEST_ADDRESS = 64
 
 # What nginx made customary for a client that left before its answer.
 _CLIENT_CLOSED_REQUEST = 499
@@ -25,7 +33,8 @@ class LogContextMiddleware:
     """Gives each request and socket an id of its own, bound to every log line and sent back as `X-Request-ID`.
 
     A client's own `X-Request-ID` of at most 64 letters, digits and `_ . : -` is kept as the correlation: it is
-    logged beside the id and sent back as `X-Correlation-ID`. Lines about `quiet_paths` are written at debug level.
+    logged beside the id and sent back as `X-Correlation-ID`. The line about a request names the client's address: that
+    of the connection, or what a trusted proxy says of it. Lines about `quiet_paths` are written at debug level.
     """
 
     def __init__(self, app: ASGIApp, quiet_paths: Collection[str] = ()) -> None:
@@ -52,7 +61,7 @@ class LogContextMiddleware:
             answer.status = _CLIENT_CLOSED_REQUEST
         # The edge: whatever went wrong inside, the client gets an answer with an id, and the log has it.
         except Exception:
-            log.exception("request failed", path=scope["path"], error_id=request_id)
+            log.exception("request failed", path=_path(scope), error_id=request_id)
             await _answer_failure(scope, receive, answer, request_id)
         self._write_line(scope, answer, time.perf_counter() - started)
 
@@ -62,10 +71,31 @@ class LogContextMiddleware:
         write(
             event,
             method=scope.get("method", "WEBSOCKET"),
-            path=scope["path"],
+            path=_path(scope),
+            client=_client(scope),
             status=answer.status,
             duration_ms=round(seconds * 1000, 3),
         )
+
+
+def _path(scope: Scope) -> str:
+    path: str = scope["path"]
+    return path if len(path) <= _MOST_OF_PATH else f"{path[:_MOST_OF_PATH]}…"
+
+
+def _client(scope: Scope) -> str | None:
+    """Return the client's address, None where it is none: a proxy passes on whatever somebody told it."""
+    host, _ = scope.get("client") or ("", 0)
+    return _address(host) if len(host) <= _LONGEST_ADDRESS else None
+
+
+@lru_cache(maxsize=1024)
+def _address(host: str) -> str | None:
+    try:
+        # What follows a % is the name of an interface, of which anything is believed.
+        return str(ip_address(host.partition("%")[0]))
+    except ValueError:
+        return None
 
 
 class _Answer:
@@ -103,4 +133,5 @@ async def _answer_failure(scope: Scope, receive: Receive, answer: _Answer, error
             await answer.send({"type": "websocket.close", "code": 1011, "reason": "Internal error"})
     elif not answer.started:
         response = problem_response(500, "Something went wrong; the log has it under this id.", error_id=error_id)
-        await response(scope, receive, answer.send)
+        # What adds them to every other answer lies within.
+        await SecurityHeadersMiddleware(response)(scope, receive, answer.send)

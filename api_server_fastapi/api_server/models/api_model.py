@@ -9,21 +9,12 @@ from sqlmodel import SQLModel
 
 from api_server.models.base_model import Kind, Name, PresetBase
 from api_server.models.db_model import Preset
+from api_server.validation import few_fields
 
 MOST_VERSIONS = 2**31 - 1
 """How far PostgreSQL and GraphQL count."""
 
 MOST_IN_PAGE = 100
-
-_MOST_FIELDS = 20
-
-
-def _few_fields(given: Any) -> Any:  # noqa: ANN401 - it is not validated yet
-    """Refuse what has very many fields; to say of each that it is not known would hold up everybody else."""
-    if isinstance(given, dict) and len(given) > _MOST_FIELDS:
-        raise ValueError(f"should have at most {_MOST_FIELDS} fields")
-    return given
-
 
 Document = Annotated[dict[str, Any], Field(description="What is kept: an object that fits the kind.")]
 Version = Annotated[int, Field(ge=1, le=MOST_VERSIONS, description="How often it was written.")]
@@ -42,7 +33,7 @@ class PresetCreate(PresetBase):
 
     document: Document
 
-    _is_small = model_validator(mode="before")(_few_fields)
+    _is_small = model_validator(mode="before")(few_fields)
 
 
 class PresetRead(SQLModel):
@@ -84,7 +75,7 @@ class PresetReplace(SQLModel):
     created_at: Annotated[datetime, Field(strict=False)] | None = None
     updated_at: Annotated[datetime, Field(strict=False)] | None = None
 
-    _is_small = model_validator(mode="before")(_few_fields)
+    _is_small = model_validator(mode="before")(few_fields)
 
 
 class PresetDelete(BaseModel):
@@ -94,7 +85,7 @@ class PresetDelete(BaseModel):
 
     version: Version | None = None
 
-    _is_small = model_validator(mode="before")(_few_fields)
+    _is_small = model_validator(mode="before")(few_fields)
 
 
 class PresetPage(BaseModel):
@@ -112,3 +103,7 @@ class PresetQuery(BaseModel):
     kind: str
     limit: int = Field(default=20, ge=1, le=MOST_IN_PAGE, description="How many a page holds.")
     cursor: str | None = Field(default=None, description="The `next_cursor` of an earlier page.")
+    owner: str | None = Field(
+        default=None,
+        description="Whose alone, `*` for everybody's; by default yours and the default one. Others' need `admin`.",
+    )

@@ -7,12 +7,15 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from api_server.application import Application
 from api_server.checks.pipeline_builders import server_pipeline
 from api_server.database.connection import init_db, renew_connections
+from api_server.draining import Draining
 from api_server.event_bus import EventBus
+from api_server.loop_watch import LoopWatch
 from api_server.metrics import Metrics
 from api_server.readiness_pipeline import Damping, ReadinessPipeline
 from api_server.services.event_relay import EventRelay
 from api_server.services.health_check_service import HealthCheckService
 from api_server.services.logged_event_bus import LoggedEventBus
+from api_server.services.measured import OperationNumbers, RequestNumbers
 from api_server.services.migrations import migrations_of
 from api_server.services.preset_service import PresetService
 from api_server.services.registry import ServiceRegistry
@@ -51,6 +54,7 @@ def register_services(registry: ServiceRegistry, application: Application) -> No
     registry.register_value(Application, application)
     registry.register_singleton(ReadinessPipeline, get_readiness_pipeline)
     registry.register_singleton(HealthCheckService, get_health_check_service)
+    registry.register_singleton(Draining, get_draining)
     registry.register_singleton(Metrics, get_metrics)
     registry.register_singleton(EventBus, get_event_bus)
     registry.register_singleton(EventRelay, get_event_relay)
@@ -62,7 +66,11 @@ def forget_application() -> None:
     """End the use of the process's application. Closing its registry is up to whoever opened it."""
     _Process.registry = None
     for getter in (
+        get_draining,
         get_metrics,
+        get_request_numbers,
+        get_operation_numbers,
+        get_loop_watch,
         get_primary,
         get_event_bus,
         get_event_relay,
@@ -86,9 +94,34 @@ def get_application() -> Application:
 
 
 @lru_cache
+def get_draining() -> Draining:
+    """Return how this process leaves."""
+    settings = get_settings()
+    return Draining(settings.drain_delay, settings.leave_within_s)
+
+
+@lru_cache
 def get_metrics() -> Metrics:
     """Return the numbers of the process."""
     return Metrics()
+
+
+@lru_cache
+def get_request_numbers() -> RequestNumbers:
+    """Return what counts HTTP requests."""
+    return RequestNumbers(get_metrics())
+
+
+@lru_cache
+def get_operation_numbers() -> OperationNumbers:
+    """Return what counts GraphQL operations."""
+    return OperationNumbers(get_metrics())
+
+
+@lru_cache
+def get_loop_watch() -> LoopWatch:
+    """Return what watches the event loop of this process."""
+    return LoopWatch(get_metrics(), get_settings().loop_watchdog_ms / 1000)
 
 
 @lru_cache

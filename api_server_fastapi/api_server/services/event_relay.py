@@ -108,6 +108,11 @@ class EventRelay:
         return "no database is configured" if self._listener is None else self._listener.reason
 
     @property
+    def interruptions(self) -> int:
+        """How often it ceased to listen."""
+        return 0 if self._listener is None else self._listener.interruptions
+
+    @property
     def is_relaying(self) -> bool:
         """Whether this process relays at all: one that serves and has a database does, a command does not."""
         return self._is_relaying

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-_OWN_PREFIXES = ("API_SERVER_", "ENV_TYPE", "PICCOLO_DB_", "SEQUENCER_", "UVICORN_")
+_OWN_PREFIXES = ("API_SERVER_", "ENV_TYPE", "OTEL_", "PICCOLO_DB_", "SEQUENCER_", "UVICORN_")
 
 
 def clean_environment(**values: str) -> dict[str, str]:

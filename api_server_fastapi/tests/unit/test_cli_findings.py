@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 from api_server.application import Application
 from api_server.cli.findings import foundation_findings
+from api_server.cli.identity_findings import provider_findings
 from api_server.findings import Finding
 from api_server.server import UvicornServerConfig
 from api_server.settings import Settings
@@ -14,6 +16,8 @@ from fastapi import APIRouter
 
 APPLICATION = Application(name="app", version="1", routers=lambda: (APIRouter(),))
 PRODUCTION = {"ENV_TYPE": "production"}
+OIDC = {"API_SERVER_OIDC_ISSUER": "http://127.0.0.1:1", "API_SERVER_OIDC_AUDIENCE": "planner"}
+BASIC = {"API_SERVER_IDENTITY": "basic"}
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +38,7 @@ def findings(application: Application = APPLICATION, /, **environment: str) -> l
         {"API_SERVER_CORS_ORIGINS": "*", "API_SERVER_SQLALCHEMY_LOG_LEVEL": "INFO"},
         {"API_SERVER_PROFILES": "rest"},
         {"API_SERVER_PROFILES": "rest,graphql"},
+        {"API_SERVER_IDENTITY": "oidc", **OIDC, "UVICORN_HOST": "0.0.0.0"},
     ],
 )
 def test_what_development_may_do_is_not_found_fault_with(environment: Mapping[str, str]) -> None:
@@ -46,6 +51,8 @@ def test_what_development_may_do_is_not_found_fault_with(environment: Mapping[st
         ({"UVICORN_HOST": "0.0.0.0"}, "UVICORN_HOST", "Development identity on 0.0.0.0"),
         ({"UVICORN_HOST": "::"}, "UVICORN_HOST", "Development identity on ::,"),
         (PRODUCTION, "ENV_TYPE", "no identity provider: in production, all but the probes answers 401"),
+        ({"API_SERVER_IDENTITY": "none"}, "API_SERVER_IDENTITY", "no identity provider"),
+        ({**PRODUCTION, **OIDC, "API_SERVER_IDENTITY": "oidc"}, "API_SERVER_OIDC_ISSUER", "makes tokens as they like"),
         ({**PRODUCTION, "API_SERVER_LOG_LEVEL": "DEBUG"}, "API_SERVER_LOG_LEVEL", "DEBUG in production"),
         (
             {**PRODUCTION, "API_SERVER_SQLALCHEMY_LOG_LEVEL": "INFO"},
@@ -64,6 +71,31 @@ def test_what_works_otherwise_than_somebody_may_think_is_a_warning(
     (finding,) = [finding for finding in findings(**environment) if variable in finding.variables]
     assert finding.severity == "warning"
     assert says in finding.sentence
+
+
+def test_a_credentials_file_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    (finding,) = findings(**BASIC, API_SERVER_CREDENTIALS_FILE=str(tmp_path / "none"))
+    assert finding.severity == "error"
+    assert "cannot be read: No such file" in finding.sentence
+
+
+def test_a_credentials_file_that_serves_nobody_or_everybody_is_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.touch(mode=0o644)
+    sentences = [finding.sentence for finding in findings(**BASIC, API_SERVER_CREDENTIALS_FILE=str(file))]
+    assert sentences == [
+        f"{file} names no user: all but the probes is 401.",
+        f"Everybody on this machine may read or write {file}: chmod o= would end that.",
+    ]
+
+
+async def test_a_provider_that_does_not_answer_is_an_error(unused_tcp_port: int) -> None:
+    os.environ.update(OIDC, API_SERVER_IDENTITY="oidc", API_SERVER_OIDC_ISSUER=f"http://127.0.0.1:{unused_tcp_port}")
+    (finding,) = await provider_findings(Settings())
+    assert (finding.severity, finding.variables) == ("error", ("API_SERVER_OIDC_ISSUER",))
+    assert "gives no keys" in finding.sentence
+    os.environ["API_SERVER_IDENTITY"] = "none"
+    assert await provider_findings(Settings()) == []
 
 
 def test_an_application_without_routes_has_nothing_under_rest() -> None:

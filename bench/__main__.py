@@ -50,13 +50,13 @@ VERSIONS = (
 
 def main(names: list[str]) -> None:
     """Run these programs, or all, and keep what they find under `results/`."""
+    taken_with = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **{package: version(package) for package in VERSIONS},
+    }
     for name in names or PROGRAMS:
         figures = import_module(f"bench.{name}").measure()
-        taken_with = {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            **{package: version(package) for package in VERSIONS},
-        }
         text = json.dumps({"figures": figures, "taken_with": taken_with}, indent=2)
         (HERE / "results").mkdir(exist_ok=True)
         (HERE / "results" / f"{name}.json").write_text(text + "\n")

@@ -27,7 +27,13 @@ SECONDS = 0.4
 CONNECTIONS = (1, 8, 32)
 ASKED = {"rest": 0.7, "graphql": 0.8}
 
-_SMALL = {"SEQUENCER_GENERATIONS": "1", "SEQUENCER_BEST_PARENTS": "1", "SEQUENCER_WORST_PARENTS": "0"}
+_SMALL = {
+    "SEQUENCER_GENERATIONS": "1",
+    "SEQUENCER_BEST_PARENTS": "1",
+    "SEQUENCER_WORST_PARENTS": "0",
+    # Each request is promised a second, and needs a few milliseconds of it: none of them is to be refused.
+    "SEQUENCER_LANE_WAITING_MS": "60000",
+}
 PLANS = {
     "plans_of_100_goals": {**_SMALL, "SEQUENCER_POPULATION_SIZE": "10"},
     "plans_of_1_goal": {**_SMALL, "SEQUENCER_POPULATION_SIZE": "2", "SEQUENCER_MAX_SEQUENCE_LENGTH": "1"},

@@ -13,6 +13,8 @@ import pytest
 from api_server.testing import ServiceProcess, StartService, clean_environment
 
 ROOT = Path(__file__).parents[2]
+# In production, too, where nobody is sent elsewhere first.
+_LEAVES_AT_ONCE = ("API_SERVER_DRAIN_DELAY_S", "0")
 MANAGE = ROOT / "throttling_sequencer_fastapi" / "manage.py"
 
 
@@ -53,6 +55,7 @@ def start_sequencer(
 
     def start(*arguments: str, wait: bool = True, data: Path = tmp_path / "data", **environment: str) -> Sequencer:
         port = environment.setdefault("UVICORN_PORT", str(unused_tcp_port_factory()))
+        environment.setdefault(*_LEAVES_AT_ONCE)
         command = [sys.executable, MANAGE, "--data", data, *arguments]
         service = start_service(command, **environment)
         url = f"http://127.0.0.1:{port}"
@@ -70,6 +73,7 @@ def start_sequencer(
 def running_sequencer(folder: Path, port: int, *arguments: str, **environment: str) -> Iterator[Sequencer]:
     """Run one sequencer for as long as several tests share it; what it writes lies in `folder`."""
     command: list[str | Path] = [sys.executable, MANAGE, "--data", folder / "data", *arguments]
+    environment.setdefault(*_LEAVES_AT_ONCE)
     variables = clean_environment(UVICORN_PORT=str(port), **environment)
     service = ServiceProcess(command, variables, folder / "service.log", folder)
     try:

@@ -149,6 +149,7 @@ def test_a_change_of_the_sources_is_served_after_a_reload(
     assert sequencer.service.stop() == 0
 
 
+@pytest.mark.slow
 def test_probes_need_no_identity_behind_a_proxy_that_serves_a_path(start_sequencer: StartSequencer) -> None:
     sequencer = start_sequencer(ENV_TYPE="production", UVICORN_ROOT_PATH="/svc")
     for path in ("/livez", "/readyz"):

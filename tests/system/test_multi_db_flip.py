@@ -264,6 +264,7 @@ class TestContainers:
         done = containers.flip()
         assert "multi_db_flip.sh: start db1 failed: no space left\n" in done.stderr
 
+    @pytest.mark.slow
     def test_a_state_that_does_not_come_about_is_told_and_the_nodes_are_started_again(
         self, containers: Containers
     ) -> None:

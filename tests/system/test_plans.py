@@ -41,6 +41,7 @@ def score(state: dict[str, Any], goals: list[dict[str, Any]]) -> float:
     return float(missed + 0.5 * outside + 0.01 * len(throttles) + 0.01 * sum(throttle != 0 for throttle in throttles))
 
 
+@pytest.mark.slow
 def test_a_fresh_start_prints_a_call_that_works_as_pasted(
     start_sequencer: StartSequencer, game_state: dict[str, Any]
 ) -> None:
@@ -193,6 +194,7 @@ def state_text(field: str, value: str, quote: str) -> str:
     return f"{{{quote}playerUnits{quote}: [{unit}], {quote}enemyUnits{quote}: [{unit}]}}"
 
 
+@pytest.mark.slow
 def test_a_client_that_leaves_while_it_speaks_is_no_error(
     start_sequencer: StartSequencer, game_state: dict[str, Any], in_memory: dict[str, str]
 ) -> None:

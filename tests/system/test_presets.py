@@ -101,6 +101,7 @@ def workers(start_sequencer: StartSequencer, environment: Environment) -> Worker
 
 
 class TestTheDefaultConfiguration:
+    @pytest.mark.slow
     def test_is_what_every_worker_plans_with_from_the_next_request_on(self, workers: Workers) -> None:
         assert planned(workers.one) == planned(workers.other) == 1
         preset = create(workers.one, "genetic_configuration", "default", configuration(2))

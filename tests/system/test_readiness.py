@@ -140,6 +140,7 @@ def test_what_keeps_everything_in_memory_does_not_miss_a_database(start_sequence
     assert told.returncode == 0, told.stdout + told.stderr
 
 
+@pytest.mark.slow
 def test_a_sequencer_that_is_killed_piece_by_piece_says_what_is_missing(start_sequencer: StartSequencer) -> None:
     """A planning process that is killed is told of, and is not missed for long."""
     import psutil

@@ -242,6 +242,7 @@ def test_a_full_queue_drops_and_counts_in_one_line(
     assert len(rows(postgres_cluster)) == 20
 
 
+@pytest.mark.slow
 def test_a_service_that_is_stopped_writes_what_waits_first(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -281,6 +282,7 @@ def test_two_services_that_start_together_migrate_once(
     eventually(lambda: len(rows(postgres_cluster)) == 2)
 
 
+@pytest.mark.slow
 def test_a_service_that_starts_without_its_database_migrates_when_it_is_there(
     start_sequencer: StartSequencer, database: Environment, postgres_cluster: RunningCluster
 ) -> None:
@@ -296,6 +298,7 @@ def test_a_service_that_starts_without_its_database_migrates_when_it_is_there(
     assert "Traceback" not in sequencer.service.log
 
 
+@pytest.mark.slow
 def test_a_database_that_nobody_migrated_is_told_of_once_and_plans_go_on(
     start_sequencer: StartSequencer, database: Environment
 ) -> None:

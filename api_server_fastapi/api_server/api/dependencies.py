@@ -1,4 +1,7 @@
-"""How an endpoint gets what it needs."""
+"""How an endpoint gets what it needs.
+
+All of it by coroutine functions: FastAPI calls a plain function in a thread, which costs more than what it does.
+"""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -19,7 +22,7 @@ async def request_container(connection: HTTPConnection) -> AsyncIterator[svcs.Co
         yield container
 
 
-def service_registry(connection: HTTPConnection) -> ServiceRegistry:
+async def service_registry(connection: HTTPConnection) -> ServiceRegistry:
     """Give the process's registry, whose `get` returns what `get_x_service()` does."""
     registry = get_registry(connection.app)
     assert isinstance(registry, ServiceRegistry)
@@ -38,7 +41,7 @@ def provide(service_type: type) -> Any:  # noqa: ANN401 - what Depends returns
     return Depends(dependency)
 
 
-def authenticated_principal(connection: HTTPConnection) -> Principal:
+async def authenticated_principal(connection: HTTPConnection) -> Principal:
     """Give who asks. Raises NotAuthenticatedError where nobody was asked who it is."""
     principal: Principal | None = getattr(connection.state, "principal", None)
     if principal is None:

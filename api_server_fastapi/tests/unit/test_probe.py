@@ -41,7 +41,7 @@ def test_a_service_that_is_ready() -> None:
         (answer("404 Not Found"), "not ready: 404 {}\n"),
         (answer("302 Found"), "not ready: 302 {}\n"),
         ((b"SSH-2.0-OpenSSH\r\n",), "not ready: BadStatusLine('SSH-2.0-OpenSSH\\r\\n')\n"),
-        ((), "not ready: TimeoutError('no answer within 3 s')\n"),
+        pytest.param((), "not ready: TimeoutError('no answer within 3 s')\n", marks=pytest.mark.slow),
         (one_byte_at_a_time(), "not ready: TimeoutError('no answer within 3 s')\n"),
     ],
     ids=["error", "something else", "elsewhere", "no HTTP", "silent", "endless"],

@@ -295,6 +295,7 @@ async def test_the_pool_survives_a_server_that_stops_and_starts(postgres_cluster
         assert len(await repository.newest("ann", 20)) == 10
 
 
+@pytest.mark.slow
 async def test_a_frozen_server_costs_no_more_than_the_time_limit(postgres_cluster: RunningCluster) -> None:
     await PiccoloMigrations(postgres_cluster.address.url).upgrade()
     repository = PiccoloGqlRequestRepository()
@@ -345,6 +346,7 @@ async def test_the_pool_holds_no_more_connections_than_it_may(database: Postgres
             assert connection.execute(query).fetchone() == (2,)
 
 
+@pytest.mark.slow
 @pytest.mark.unguarded("pool_slots", reason="a pool is cut off while somebody has a connection of it")
 async def test_a_pool_that_is_in_use_is_cut_off_when_it_is_stopped(database: PostgresAddress) -> None:
     async with pool_on(database):

@@ -172,6 +172,7 @@ class TestAdmission:
             await strict_lane.run(task(1))
         assert refused.value.retry_after_s == 1
 
+    @pytest.mark.slow
     async def test_at_four_times_its_capacity_it_answers_in_time_or_refuses_at_once(self, lane: ProcessLane) -> None:
         random = Random(4)
         waits: list[float] = []

@@ -14,7 +14,7 @@ IDEMPOTENCY_KEY = "Idempotency-Key"
 _STRING = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 
 
-def _given_key(
+async def _given_key(
     request: Request,
     idempotency_key: Annotated[  # noqa: ARG001 - named here for the documentation alone: of two, FastAPI takes one
         str | None,

@@ -37,6 +37,8 @@ _SETTINGS = {
     # So that it is the budget that ends a search.
     "SEQUENCER_GENERATIONS": "1000000",
     "SEQUENCER_LANE_WAITING_MS": str(WAITING_MS),
+    # So that it is the lane that refuses, and not what one user may have.
+    "SEQUENCER_PRINCIPAL_PLANNING_MS": "1000000000",
 }
 _PROBE_PAUSE_S = 0.005
 _REFUSED = 503

@@ -38,6 +38,8 @@ _SETTINGS = {
     "SEQUENCER_GENERATIONS": "1",
     "SEQUENCER_TIMEOUT_MS": "1",
     "SEQUENCER_LANE_WAITING": "512",
+    # All subscribers are one user.
+    "API_SERVER_GRAPHQL_PRINCIPAL_SOCKETS": "512",
 }
 _GOAL = "{ coordinate { x y } throttle }"
 # Out of reach, so that the plan is as long as one may be.

@@ -85,6 +85,14 @@ def test_doctor_asks_the_sequencer_too(database: PostgresAddress) -> None:
             {"SEQUENCER_PERSISTENCE": "memory", "UVICORN_WORKERS": "2"},
             "warning  SEQUENCER_PERSISTENCE, UVICORN_WORKERS: The request log is kept in memory",
         ),
+        (
+            {"SEQUENCER_PRINCIPAL_PLANNING_MS": "500"},
+            "error    SEQUENCER_PRINCIPAL_PLANNING_MS, SEQUENCER_TIMEOUT_MS: Nobody may have more than 500 ms",
+        ),
+        (
+            {"SEQUENCER_PRINCIPAL_PLANNING_MS": "1500", "SEQUENCER_LANE_WORKERS": "2"},
+            "one search of several units may take 1000 ms on each of 2 processes",
+        ),
         ({"sequencer_max_units": "7", "SEQUENCER_MAX_UNITS": "8"}, "One variable, set to several values"),
     ],
 )

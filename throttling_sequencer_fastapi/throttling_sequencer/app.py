@@ -15,6 +15,7 @@ from throttling_sequencer.application.planning import (
     LaneBrokenError,
     LaneFullError,
     PlanningTimedOutError,
+    ShareTakenError,
 )
 from throttling_sequencer.core.database_config import PiccoloDBConfig
 from throttling_sequencer.core.lab_environment import lab_environment
@@ -101,6 +102,7 @@ SEQUENCER = Application(
     preset_kinds=PRESET_KINDS,
     errors={
         AllowanceSpentError: 429,
+        ShareTakenError: 429,
         InvalidValueError: 422,
         LaneFullError: 503,
         LaneBrokenError: 503,

@@ -85,6 +85,19 @@ class AllowanceSpentError(Exception):
         self.retry_after_s = retry_after_s
 
 
+class ShareTakenError(Exception):
+    """Somebody has as much waiting as one may have while others ask too."""
+
+    code: ClassVar[str] = "RATE_LIMITED"
+    retry_after_s = 1
+
+    def __init__(self) -> None:
+        super().__init__(
+            "half of the planning that may wait is yours already, and others want to plan too; "
+            f"try again in {self.retry_after_s} s"
+        )
+
+
 class BeyondAllowanceError(InvalidValueError):
     """A request may take more planning than anybody has in a minute: it would be refused for ever."""
 
@@ -101,7 +114,10 @@ class PlanningAllowance(Protocol):
     def most_ms(self) -> int: ...
 
     def reserve(self, principal: str, process_ms: int) -> None:
-        """Hold so much of what a principal has left. Raises AllowanceSpentError where that is less."""
+        """Hold so much of what a principal has left. Raises AllowanceSpentError where that is less.
+
+        Raises ShareTakenError where others ask too and so much is held already that there would be no room for them.
+        """
         ...
 
     def settle(self, principal: str, process_ms: int, used_ms: float) -> None:
@@ -206,7 +222,7 @@ class Planning:
         """Return the goals of the first player unit on its way to the first enemy unit.
 
         Raises InvalidValueError for a value that breaks a rule, UnknownStrategyError, BeyondAllowanceError,
-        AllowanceSpentError, LaneFullError, LaneBrokenError, PlanningTimedOutError.
+        AllowanceSpentError, ShareTakenError, LaneFullError, LaneBrokenError, PlanningTimedOutError.
         """
         self._require_known(strategy)
         state = to_game_state(game_state, self._limits.max_units)

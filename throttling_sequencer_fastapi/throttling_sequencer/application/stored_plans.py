@@ -23,6 +23,7 @@ from throttling_sequencer.application.planning import (
     Planning,
     PlanningLimits,
     PlanningTimedOutError,
+    ShareTakenError,
 )
 from throttling_sequencer.application.turns import in_turns
 from throttling_sequencer.domain.errors import (
@@ -173,7 +174,7 @@ class StoredPlans:
             try:
                 async with while_planning():
                     planned = await _within(deadline, self._planned(request, drawn, asker))
-            except (AllowanceSpentError, LaneFullError, LaneBrokenError, PlanningTimedOutError):
+            except (AllowanceSpentError, ShareTakenError, LaneFullError, LaneBrokenError, PlanningTimedOutError):
                 if not is_new and (found := (await self._found_soon(asker, key, deadline))[0]) is not None:
                     return _same(found, asked, is_replayed=True)
                 raise

@@ -13,7 +13,7 @@ from throttling_sequencer.core.settings import SequencerSettings
 
 def findings() -> Sequence[Finding]:
     """Return the contradictions among settings that are each well-formed."""
-    found = (_memory_of_several(), _no_database(), _memory_beside_database(), _two_databases())
+    found = (_memory_of_several(), _no_database(), _memory_beside_database(), _two_databases(), _small_allowance())
     return [finding for finding in found if finding]
 
 
@@ -64,4 +64,19 @@ def _two_databases() -> Finding | None:
         "error",
         ("API_SERVER_DATABASE_URL", "PICCOLO_DB_DATABASE"),
         f"Two databases: migrations and locks are for {name}, and requests are kept in {own.database}.",
+    )
+
+
+def _small_allowance() -> Finding | None:
+    settings = SequencerSettings()
+    allowance, one_search = settings.planning_allowance_ms, settings.timeout_ms
+    if allowance >= one_search * settings.lane_workers:
+        return None
+    most = "one search" if allowance < one_search else "one search of several units"
+    return Finding(
+        "error" if allowance < one_search else "warning",
+        ("SEQUENCER_PRINCIPAL_PLANNING_MS", "SEQUENCER_TIMEOUT_MS"),
+        f"Nobody may have more than {allowance} ms of planning in a minute, and {most} may take {one_search} ms"
+        f"{'' if allowance < one_search else f' on each of {settings.lane_workers} processes'}: it is refused for ever "
+        "where it names no smaller budget.",
     )

@@ -79,7 +79,8 @@ def _allowance(svcs_container: svcs.Container) -> PlanningAllowance:
         MemoryAllowance,
     )
 
-    return MemoryAllowance(svcs_container.get(SequencerSettings).planning_allowance_ms)
+    settings = svcs_container.get(SequencerSettings)
+    return MemoryAllowance(settings.planning_allowance_ms, settings.lane_waiting_ms * settings.lane_workers // 2)
 
 
 def _limits(svcs_container: svcs.Container) -> PlanningLimits:

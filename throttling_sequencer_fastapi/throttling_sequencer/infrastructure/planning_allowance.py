@@ -2,15 +2,20 @@
 
 import math
 import threading
+import time
+from collections.abc import Callable
 from itertools import islice
 
 from limits import RateLimitItemPerMinute
 from limits.storage import MemoryStorage
 from limits.strategies import SlidingWindowCounterRateLimiter
 
-from throttling_sequencer.application.planning import AllowanceSpentError
+from throttling_sequencer.application.planning import AllowanceSpentError, ShareTakenError
 
 _WINDOW_S = 60
+
+# Others ask, as far as one knows who has asked within so many seconds.
+_OTHERS_S = 10.0
 
 # Many plans take a fraction of a millisecond.
 _US = 1000
@@ -20,11 +25,16 @@ class MemoryAllowance:
     """A `PlanningAllowance` of `most_ms`: what was used in the last minute and what is reserved are no more together.
 
     What was used in the minute of the clock before this one counts by the part of it that is in the last minute, as if
-    it had been spread evenly. A principal who has nothing planned for two minutes leaves nothing behind.
+    it had been spread evenly. A principal who has nothing planned for two minutes leaves nothing behind. While others
+    ask, whoever holds `share_ms` gets no more.
     """
 
-    def __init__(self, most_ms: int) -> None:
+    def __init__(self, most_ms: int, share_ms: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.most_ms = most_ms
+        self._share = share_ms * _US
+        self._clock = clock
+        self._asked_last: str | None = None
+        self._another_asked = -math.inf
         self._minute = RateLimitItemPerMinute(most_ms * _US)
         self._storage = _Counters()
         self._used = SlidingWindowCounterRateLimiter(self._storage)
@@ -36,6 +46,8 @@ class MemoryAllowance:
 
     def reserve(self, principal: str, process_ms: int) -> None:
         reserved, cost = self._reserved.get(principal, 0), process_ms * _US
+        if self._do_others_ask(principal) and reserved and reserved >= self._share:
+            raise ShareTakenError
         if not self._used.test(self._minute, principal, cost=reserved + cost):
             raise AllowanceSpentError(process_ms, self.most_ms, self._seconds_until(principal, reserved, cost))
         self._reserved[principal] = reserved + cost
@@ -51,6 +63,14 @@ class MemoryAllowance:
             self._used.hit(self._minute, principal, cost=used)
         self._storage.forget_expired()
 
+    def _do_others_ask(self, principal: str) -> bool:
+        """Whether somebody else has asked lately: of all who ask, the last and when another one did are enough."""
+        now = self._clock()
+        if self._asked_last not in (None, principal):
+            self._another_asked = now
+        self._asked_last = principal
+        return now - self._another_asked < _OTHERS_S
+
     def _seconds_until(self, principal: str, reserved: int, cost: int) -> int:
         """Return after how many seconds there is enough left, if all that is reserved is used now."""
         before, _, now, kept_s = self._storage.get_sliding_window(self._minute.key_for(principal), _WINDOW_S)
@@ -59,6 +79,9 @@ class MemoryAllowance:
         now += reserved
         room = self._minute.amount - cost
         if now <= room:
+            if not before:
+                # The minute has turned since it was asked.
+                return 1
             # The part of the minute before gets smaller as time goes by.
             seconds = until_next - (room - now) / before * _WINDOW_S
         else:

@@ -5,7 +5,7 @@ import threading
 import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists, tuples
-from throttling_sequencer.application.planning import AllowanceSpentError
+from throttling_sequencer.application.planning import AllowanceSpentError, ShareTakenError
 from throttling_sequencer.core.settings import SequencerSettings
 from throttling_sequencer.infrastructure.planning_allowance import MemoryAllowance
 
@@ -45,7 +45,7 @@ def retry_after(allowance: MemoryAllowance, process_ms: int, principal: str = "a
 
 
 def test_many_at_once_do_not_overdraw(clock: Clock) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     for _ in range(10):
         allowance.reserve("ann", 100)
     with pytest.raises(AllowanceSpentError, match=r"^this may take 1 ms of planning, and less is left of the 1000 ms"):
@@ -54,7 +54,7 @@ def test_many_at_once_do_not_overdraw(clock: Clock) -> None:
 
 
 def test_what_was_not_used_is_there_again(clock: Clock) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     for _ in range(5000):
         use(allowance, 0.1)
     assert retry_after(allowance, 500) is None
@@ -63,7 +63,7 @@ def test_what_was_not_used_is_there_again(clock: Clock) -> None:
 
 def test_thousands_of_short_plans_with_long_budgets_cost_what_they_take(clock: Clock) -> None:
     """An optimal plan takes a millisecond of the second that it may have; 64 are asked for at a time."""
-    allowance = MemoryAllowance(128_000)
+    allowance = MemoryAllowance(128_000, share_ms=128_000)
     for _ in range(30):
         for _ in range(64):
             allowance.reserve("ann", 1000)
@@ -74,7 +74,7 @@ def test_thousands_of_short_plans_with_long_budgets_cost_what_they_take(clock: C
 
 
 def test_who_takes_the_processes_for_longer_is_refused(clock: Clock) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     use(allowance, 600.0)
     use(allowance, 400.0)
     assert retry_after(allowance, 1) is not None
@@ -82,13 +82,59 @@ def test_who_takes_the_processes_for_longer_is_refused(clock: Clock) -> None:
 
 
 def test_a_search_that_overran_costs_what_there_is(clock: Clock) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     allowance.reserve("ann", 10)
     allowance.settle("ann", 10, 5000.0)
     assert retry_after(allowance, 1) == 61
     clock.now += 90
     assert retry_after(allowance, 500) is None
     assert retry_after(allowance, 501) is not None
+
+
+class TestWhileOthersAsk:
+    @pytest.fixture
+    def allowance(self, clock: Clock) -> MemoryAllowance:
+        return MemoryAllowance(100_000, share_ms=3000, clock=clock.time)
+
+    def test_nobody_fills_the_lane_for_good(self, allowance: MemoryAllowance) -> None:
+        for _ in range(10):
+            allowance.reserve("ann", 1000)
+        use(allowance, 1.0, "bob")
+        with pytest.raises(ShareTakenError, match=r"^half of the planning that may wait is yours already"):
+            allowance.reserve("ann", 1000)
+        allowance.reserve("bob", 1000)
+
+    def test_what_one_holds_falls_below_the_share_again(self, allowance: MemoryAllowance) -> None:
+        for _ in range(4):
+            allowance.reserve("ann", 1000)
+        use(allowance, 1.0, "bob")
+        allowance.settle("ann", 1000, 1000.0)
+        with pytest.raises(ShareTakenError):
+            allowance.reserve("ann", 1000)
+        allowance.settle("ann", 1000, 1000.0)
+        allowance.reserve("ann", 1000)
+
+    def test_a_single_plan_may_be_larger_than_the_share(self, allowance: MemoryAllowance) -> None:
+        use(allowance, 1.0, "bob")
+        allowance.reserve("ann", 20_000)
+
+    def test_who_is_alone_again_may_have_all_of_it(self, allowance: MemoryAllowance, clock: Clock) -> None:
+        use(allowance, 1.0, "bob")
+        for _ in range(3):
+            allowance.reserve("ann", 1000)
+        with pytest.raises(ShareTakenError):
+            allowance.reserve("ann", 1000)
+        clock.now += 10
+        allowance.reserve("ann", 1000)
+
+    def test_each_request_of_another_counts_from_when_it_came(self, allowance: MemoryAllowance, clock: Clock) -> None:
+        for _ in range(3):
+            allowance.reserve("ann", 1000)
+        for _ in range(5):
+            clock.now += 6
+            use(allowance, 1.0, "bob")
+            with pytest.raises(ShareTakenError):
+                allowance.reserve("ann", 1000)
 
 
 @given(
@@ -104,7 +150,7 @@ def test_after_the_time_that_is_told_there_is_enough_and_not_much_before(
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("limits.storage.memory.time", clock)
         clock.now += begun
-        allowance = MemoryAllowance(1000)
+        allowance = MemoryAllowance(1000, share_ms=1000)
         for pause, used in uses:
             clock.now += pause
             if retry_after(allowance, used) is None:
@@ -128,7 +174,7 @@ def test_after_the_time_that_is_told_there_is_enough_and_not_much_before(
 
 
 def test_who_has_nothing_planned_leaves_nothing_behind(clock: Clock) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     for number in range(10_000):
         use(allowance, 1.0, f"user {number}")
     assert len(allowance) == 10_000
@@ -140,7 +186,7 @@ def test_who_has_nothing_planned_leaves_nothing_behind(clock: Clock) -> None:
 
 
 def test_what_is_refused_is_not_counted(clock: Clock) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     for number in range(100):
         allowance.reserve(f"user {number}", 10)
         allowance.settle(f"user {number}", 10, 0.0)
@@ -148,7 +194,7 @@ def test_what_is_refused_is_not_counted(clock: Clock) -> None:
 
 
 def test_counting_begins_no_thread(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     begun: list[threading.Thread] = []
     monkeypatch.setattr(threading.Thread, "start", begun.append)
     for _ in range(20):
@@ -159,7 +205,7 @@ def test_counting_begins_no_thread(clock: Clock, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("principal", ["", "a/b", "ann/1000000/1/minute", "*", "\u0130", "x" * 255])
 def test_no_name_is_taken_for_another(clock: Clock, principal: str) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     use(allowance, 1000.0, principal)
     for other in ("ann", "a", "b", "i", "x" * 254, principal + "/"):
         assert retry_after(allowance, 1000, other) is None
@@ -172,7 +218,7 @@ def test_by_default_one_may_begin_128_searches_and_keep_all_processes_busy(
 ) -> None:
     """A search for each of 128 sockets at once; and every process for minutes, with as much waiting as may wait."""
     settings = SequencerSettings(lane_workers=workers, timeout_ms=timeout_ms)
-    allowance = MemoryAllowance(settings.planning_allowance_ms)
+    allowance = MemoryAllowance(settings.planning_allowance_ms, share_ms=1)
     for _ in range(128):
         allowance.reserve("ann", timeout_ms)
     for _ in range(128):
@@ -190,7 +236,7 @@ def test_the_settings_say_how_much_it_is() -> None:
 
 
 def test_the_clock_may_be_set_back(clock: Clock) -> None:
-    allowance = MemoryAllowance(1000)
+    allowance = MemoryAllowance(1000, share_ms=1000)
     use(allowance, 1000.0)
     clock.now -= 3600
     assert retry_after(allowance, 1000) is None

@@ -12,7 +12,7 @@ from random import Random
 import psutil
 import pytest
 import pytest_asyncio
-from lane_doubles import WARM_UP_S, broken_planner, failing_warm_up, slow_planner, task, warm_up
+from lane_doubles import WARM_UP_S, broken_planner, endless_warm_up, failing_warm_up, slow_planner, task, warm_up
 from throttling_sequencer.application.planning import (
     LaneBrokenError,
     LaneFullError,
@@ -473,6 +473,14 @@ class TestTheEnd:
         for _ in range(10):
             with pytest.raises(LaneBrokenError):
                 await lane.run(task(1))
+
+    async def test_it_does_not_wait_for_a_process_that_gets_warm(self) -> None:
+        async with started(workers=1, warm_up=endless_warm_up) as lane:
+            while not lane._processes[0]._is_getting_warm:
+                await asyncio.sleep(0.01)
+            left = time.perf_counter()
+        assert time.perf_counter() - left < 2
+        assert not psutil.pid_exists(lane._processes[0].pid or 0)
 
     async def test_it_does_not_wait_for_a_search_that_does_not_end(self) -> None:
         async with started() as lane:

@@ -91,6 +91,11 @@ def warm_up() -> None:
     time.sleep(WARM_UP_S)
 
 
+def endless_warm_up() -> None:
+    """Compile for longer than anybody waits."""
+    time.sleep(30)
+
+
 def failing_warm_up() -> None:
     """Fail."""
     raise RuntimeError("it stays cold today")

@@ -159,6 +159,8 @@ class ProcessLane:
         for assigned in self._idle.values():
             assigned.set_result(None)
         self._idle.clear()
+        for process in self._processes:
+            process.stop_warming_up()
         await asyncio.gather(*self._attending)
         await asyncio.gather(*(process.close() for process in self._processes))
 
@@ -222,7 +224,8 @@ class ProcessLane:
             try:
                 await self._feed(process)
             except BrokenProcessPool:
-                log.warning("planning process killed", pid=process.pid)
+                if not self._is_closed.is_set():
+                    log.warning("planning process killed", pid=process.pid)
             self._living.discard(process)
             self._ready.discard(process)
             self._warm.discard(process)

@@ -44,6 +44,7 @@ class PlanningProcess:
         self._pool: ProcessPoolExecutor | None = None
         self.pid: int | None = None
         self._killing: asyncio.TimerHandle | None = None
+        self._is_getting_warm = False
 
     async def start(self) -> None:
         """Start the process, in place of one that is gone, and wait until it has its planner.
@@ -75,7 +76,16 @@ class PlanningProcess:
 
         Raises BrokenProcessPool where the process was gone before; where it went away meanwhile, that came of it.
         """
-        return await self._outcome(_get_warm, warm_up)
+        self._is_getting_warm = True
+        try:
+            return await self._outcome(_get_warm, warm_up)
+        finally:
+            self._is_getting_warm = False
+
+    def stop_warming_up(self) -> None:
+        """Kill the process if it is getting warm, which may take long and cannot be called off."""
+        if self._is_getting_warm:
+            self._kill()
 
     async def plan(self, task: PlanningTask, deadline: float) -> asyncio.Future[list[UnitPlan]]:
         """Plan within the task's budget, and until a time of the monotonic clock; as `warm_up` otherwise."""

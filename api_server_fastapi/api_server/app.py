@@ -83,12 +83,14 @@ def create_app(application: Application) -> FastAPI:
     app = FastAPI(
         title=application.name,
         version=application.version,
+        # The redirect would lead to whichever host the request names.
+        redirect_slashes=False,
         lifespan=svcs.fastapi.lifespan(
             _lifespan_of(application, parts, telemetry, authenticator), registry=ServiceRegistry()
         ),
         telemetry=telemetry.for_fastapi(exclude=lambda scope: route_path(scope) in PROBE_PATHS),
         middleware=[
-            Middleware(LogContextMiddleware, quiet_paths=PROBE_PATHS),
+            Middleware(LogContextMiddleware, quiet_paths=PROBE_PATHS, is_leaving=lambda: get_draining().is_draining),
             Middleware(DrainingMiddleware, is_draining=lambda: get_draining().is_draining),
             Middleware(MetricsMiddleware, numbers=get_request_numbers),
             Middleware(SecurityHeadersMiddleware, pages=(*DOCUMENTATION_PATHS, GRAPHQL_PATH)),

@@ -1,6 +1,6 @@
 """How a process leaves: it says so, answers on for a while, ends what it began, and is gone in time in any case.
 
-It needs the standard library only, and an app that is served by uvicorn or by whatever else handles SIGTERM.
+It needs the standard library only, and an app that is served by uvicorn: other servers set signals in other ways.
 """
 
 import asyncio

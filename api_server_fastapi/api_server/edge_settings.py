@@ -2,8 +2,10 @@
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from api_server.environment import comma_separated
@@ -13,7 +15,23 @@ _PROVIDER = r"^(https://[^\s/?#]+|http://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?
 
 Identity = Literal["development", "basic", "oidc", "none"]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
-ProviderUrl = Annotated[str, StringConstraints(pattern=_PROVIDER)]
+
+
+def has_port(url: str) -> bool:
+    """Whether the port of a URL, where one is named, is a number from 1 to 65535."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def _with_port(url: str) -> str:
+    if not has_port(url):
+        raise PydanticCustomError("url_port", "Input should be a URL whose port is 1 to 65535")
+    return url
+
+
+ProviderUrl = Annotated[str, StringConstraints(pattern=_PROVIDER), AfterValidator(_with_port)]
 
 
 class IdentitySettings(BaseModel):
@@ -39,6 +57,15 @@ class IdentitySettings(BaseModel):
     oidc_jwks_url: ProviderUrl | None = Field(
         default=None, description="for `oidc`: where its keys are; unset: where its discovery document says"
     )
+
+    @model_validator(mode="after")
+    def _has_a_use_for_all_of_it(self) -> Self:
+        """Refuse what would be left unused: whoever sets it expects to be believed by it."""
+        if self.credentials_file is not None and self.identity != "basic":
+            raise ValueError("API_SERVER_CREDENTIALS_FILE is set, so API_SERVER_IDENTITY should be basic.")
+        if (self.oidc_issuer or self.oidc_audience or self.oidc_jwks_url) and self.identity != "oidc":
+            raise ValueError("API_SERVER_OIDC_* is set, so API_SERVER_IDENTITY should be oidc.")
+        return self
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:

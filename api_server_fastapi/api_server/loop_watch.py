@@ -19,7 +19,9 @@ from api_server.metrics import Metrics
 LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 PAUSE_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
-_TICK_S = 0.1
+# A stall begins somewhere between two ticks, and counts from the second.
+_TICK_S = 0.025
+_TICK_OF_LIMIT = 0.1
 _SHORTEST_TICK_S = 0.01
 # The highest lag is told for half a minute to a minute, so that whoever asks four times in it sees it.
 _WINDOW_S = 30.0
@@ -54,7 +56,7 @@ class LoopWatch:
 
     def __init__(self, metrics: Metrics, limit_s: float) -> None:
         self._limit_s = limit_s
-        self._tick_s = max(_SHORTEST_TICK_S, min(_TICK_S, limit_s / 2)) if limit_s else _TICK_S
+        self._tick_s = max(_SHORTEST_TICK_S, min(_TICK_S, limit_s * _TICK_OF_LIMIT)) if limit_s else _TICK_S
         self._lags = metrics.histogram(
             "event_loop_lag_seconds", "How much later than it should the event loop turned.", buckets=LAG_SECONDS
         )

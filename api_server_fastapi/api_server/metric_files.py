@@ -5,6 +5,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,15 +13,21 @@ from tempfile import mkdtemp
 from typing import IO, Any
 
 from prometheus_client.metrics_core import Metric
-from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from api_server.exceptions import StartError
 
 # Where prometheus_client, when it is imported, reads that values are to be kept in files.
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
+# What only who is left behind can count: each worker has this counter, and never adds to it.
+DEATHS, DEATHS_DESCRIPTION = "service_worker_deaths", "Workers that ended and had not left, as one that is killed."
+
 _GROWING = ("counter", "histogram")
 _GONE = "gone"
+_STARTED = "started"
+_LEFT = b"left"
+_DEATHS_KEY = mmap_key(DEATHS, f"{DEATHS}_total", [], [], DEATHS_DESCRIPTION)
 
 
 @contextmanager
@@ -41,6 +48,7 @@ def shared_metrics(workers: int) -> Iterator[None]:
             f"Cannot make a folder for the numbers of {workers} workers in {given or 'the temporary folder'}: "
             f"{error.strerror}. Set {FOLDER_VARIABLE} to a folder that can be written."
         ) from error
+    (Path(folder) / _STARTED).write_text(repr(time.time()))
     os.environ[FOLDER_VARIABLE] = folder
     try:
         yield
@@ -55,18 +63,40 @@ class MetricFiles:
     """The files of all workers in a folder, as one of them sees it.
 
     A worker lives for as long as it holds the lock of its own file, which the system takes from it when it ends,
-    however it does. What the dead counted is kept in one file for all of them; their gauges are gone.
+    however it does. What the dead counted is kept in one file for all of them; their gauges are gone. Where somebody
+    removed the folder, it is made again for who begins.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with self._turn():
             self._own = self._worker(os.getpid()).open("ab")
             _is_locked_now(self._own)
+            # A former owner of the process id may have left.
+            self._own.truncate(0)
+
+    @property
+    def started_at(self) -> float | None:
+        """When the launcher made the folder, in unix seconds; None where it is not known."""
+        try:
+            return float((self._folder / _STARTED).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def leave(self) -> None:
+        """Let it be known that this worker ends in good order."""
+        self._own.write(_LEFT)
+        self._own.flush()
 
     def read(self) -> tuple[list[int], list[Metric]]:
-        """Return the process ids of the living, and the numbers of all. It reads files: not for the event loop."""
+        """Return the process ids of the living, and the numbers of all. It reads files: not for the event loop.
+
+        Raises OSError where the files of this worker, or all, were removed.
+        """
         with self._turn():
+            # Without it, others count this worker as gone.
+            self._worker(os.getpid()).stat()
             for pid in (living := self._workers()).copy():
                 if pid != os.getpid() and self._is_dead(pid):
                     living.remove(pid)
@@ -95,18 +125,23 @@ class MetricFiles:
             self._add_up(self._folder / f"{kind}_{pid}.db", self._folder / f"{kind}_{_GONE}.db")
         for gauges in self._folder.glob(f"gauge_*_{pid}.db"):
             gauges.unlink()
+        if not self._worker(pid).stat().st_size:
+            _add(self._folder / f"counter_{_GONE}.db", [(_DEATHS_KEY, 1.0)])
         self._worker(pid).unlink()
 
     @staticmethod
     def _add_up(file: Path, total_file: Path) -> None:
-        if not file.exists():
-            return
-        total: Any = MmapedDict(str(total_file))  # type: ignore[no-untyped-call]  # it has no types
-        for key, value in _values(file):
-            before, _ = total.read_value(key)
-            total.write_value(key, before + value, 0.0)
-        total.close()
-        file.unlink()
+        if file.exists():
+            _add(total_file, _values(file))
+            file.unlink()
+
+
+def _add(file: Path, values: Iterable[tuple[str, float]]) -> None:
+    total: Any = MmapedDict(str(file))  # type: ignore[no-untyped-call]  # it has no types
+    for key, value in values:
+        before, _ = total.read_value(key)
+        total.write_value(key, before + value, 0.0)
+    total.close()
 
 
 def merged(files: Iterable[Path]) -> list[Metric]:

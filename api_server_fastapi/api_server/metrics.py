@@ -1,7 +1,9 @@
 """The numbers of a service, as collectors of Prometheus read them."""
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,7 +26,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from api_server.daemon_thread import DaemonThread
-from api_server.metric_files import FOLDER_VARIABLE, MetricFiles
+from api_server.metric_files import DEATHS, DEATHS_DESCRIPTION, FOLDER_VARIABLE, MetricFiles
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 
@@ -32,10 +34,12 @@ MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 _PUBLISHING_PERIOD_S = 1.0
+_IMPORTED_AT = time.time()
 
 log = structlog.get_logger("api_server.metrics")
 
 Instrument = TypeVar("Instrument", bound=MetricWrapperBase)
+Number = TypeVar("Number")
 
 
 class Metrics:
@@ -53,9 +57,14 @@ class Metrics:
         self._readings: dict[tuple[str, ...], Callable[[], None]] = {}
         self._unreadable: set[str] = set()
         self._files = _files()
+        self._shared: asyncio.Task[bytes] | None = None
+        self._is_alone = False
         if self._files is None:
             ProcessCollector(registry=self._registry)
         self.gauge("asyncio_tasks", "Tasks of the event loop.", lambda: len(asyncio.all_tasks()))
+        started_at = (self._files and self._files.started_at) or _IMPORTED_AT
+        self.gauge("service_start_time_seconds", "When the service was started.", lambda: started_at, workers="max")
+        self.counter(DEATHS, DEATHS_DESCRIPTION)
 
     def counter(self, name: str, description: str, *labels: str) -> Counter:
         """Return a counter, which only grows; Prometheus sees it as `<name>_total`."""
@@ -82,26 +91,47 @@ class Metrics:
         mode: Any = f"live{workers}"
         gauge = self._instrument(Gauge, name, description, tuple(labels), multiprocess_mode=mode)
         child = gauge.labels(**labels) if labels else gauge
-        self._readings[name, *labels.values()] = lambda: child.set(self._readable(name, read))
+        self._readings[name, *labels.values()] = lambda: child.set(self._readable(name, read, math.nan))
 
     def follow(self, name: str, description: str, read: Callable[[], float], **labels: str) -> None:
         """Count what somebody counts already: `read` returns how many there were so far."""
         counter = self.counter(name, description, *labels)
         child = counter.labels(**labels) if labels else counter
-        self._readings[name, *labels.values()] = _Follower(lambda: {"": self._readable(name, read)}, lambda _: child)
+        self._readings[name, *labels.values()] = _Follower(
+            lambda: {"": self._readable(name, read, math.nan)}, lambda _: child
+        )
 
     def follow_each(self, name: str, description: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
         """Count what somebody counts already by the values of a label, which no client may choose."""
         counter = self.counter(name, description, label)
-        self._readings[(name,)] = _Follower(read, counter.labels)
+        self._readings[(name,)] = _Follower(lambda: self._readable(name, read, {}), counter.labels)
 
     async def text(self) -> bytes:
         """Return all numbers as of now, in Prometheus' text format."""
         self._refresh()
         if self._files is None:
             return generate_latest(self._registry)
-        # One of its own: those of the event loop may all be busy.
-        return await DaemonThread(_Shared(self._files).text, name="metrics of all workers").outcome()
+        if self._shared is None:
+            self._shared = asyncio.create_task(self._text_of_all(self._files), name="metrics of all workers")
+            self._shared.add_done_callback(self._was_shared)
+        # Who comes meanwhile waits for the same; who gives up ends it for nobody.
+        return await asyncio.shield(self._shared)
+
+    async def _text_of_all(self, files: MetricFiles) -> bytes:
+        try:
+            # One of its own: those of the event loop may all be busy.
+            return await DaemonThread(_Shared(files).text, name="metrics of all workers").outcome()
+        except OSError as error:
+            if not self._is_alone:
+                self._is_alone = True
+                log.warning("the numbers of other workers cannot be read", reason=str(error))
+            # What this one counts lies in its memory too.
+            return generate_latest(self._registry)
+
+    def _was_shared(self, task: asyncio.Task[bytes]) -> None:
+        self._shared = None
+        # Who asked may have gone.
+        task.cancelled() or task.exception()
 
     @asynccontextmanager
     async def published(self) -> AsyncIterator[None]:
@@ -116,6 +146,7 @@ class Metrics:
             task.cancel()
             await asyncio.wait({task})
             self._refresh()
+            self._files.leave()
 
     async def _publish_for_ever(self) -> None:
         while True:
@@ -126,7 +157,7 @@ class Metrics:
         for reading in self._readings.values():
             reading()
 
-    def _readable(self, name: str, read: Callable[[], float]) -> float:
+    def _readable(self, name: str, read: Callable[[], Number], otherwise: Number) -> Number:
         try:
             return read()
         # The edge: one number that cannot be read must not take all others with it.
@@ -134,7 +165,7 @@ class Metrics:
             if name not in self._unreadable:
                 self._unreadable.add(name)
                 log.exception("a metric cannot be read", metric=name)
-            return float("nan")
+            return otherwise
 
     def _instrument(
         self,
@@ -169,6 +200,8 @@ class _Follower:
 
     def __call__(self) -> None:
         for label, number in self._read().items():
+            if math.isnan(number):
+                continue
             # One that is 0 is there, too.
             grown = number - self._told.get(label, 0.0)
             if grown > 0 or label not in self._told:

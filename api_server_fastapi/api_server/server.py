@@ -5,16 +5,18 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
+from ipaddress import ip_network
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn, Self
 
 import structlog
 import uvicorn
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings
 from uvicorn.supervisors import ChangeReload
 
+from api_server.draining import STUCK
 from api_server.exceptions import StartError
 from api_server.head_limit import ShortHeadProtocol
 from api_server.metric_files import shared_metrics
@@ -61,6 +63,22 @@ class UvicornServerConfig(BaseSettings):
             raise ValueError("UVICORN_RELOAD goes with one worker; set UVICORN_WORKERS to 1 or leave it out.")
         return self
 
+    @field_validator("forwarded_allow_ips")
+    @classmethod
+    def _are_addresses(cls, value: str) -> str:
+        named = [part.strip() for part in value.split(",") if part.strip()]
+        for part in named:
+            try:
+                _ = part == "*" or ip_network(part)
+            except ValueError as error:
+                raise ValueError(
+                    f"UVICORN_FORWARDED_ALLOW_IPS should hold addresses and networks, separated by commas, or be *; "
+                    f"{part!r} is none."
+                ) from error
+        if "*" in named and len(named) > 1:
+            raise ValueError("UVICORN_FORWARDED_ALLOW_IPS should be * alone, or addresses and networks.")
+        return ",".join(named)
+
     @property
     def is_loopback(self) -> bool:
         return self.host in ("localhost", "::1") or self.host.startswith("127.")
@@ -97,6 +115,7 @@ def serve(
     """Serve the app that `factory` (`module:function`) makes, until SIGINT or SIGTERM; then return.
 
     Exits the process with status 3 where the app does not start, and with 70 where a worker did not end by itself.
+    Raises StartError where the app cannot be made, however many workers would make it.
     """
     if get_settings().believed == "development" and not config.is_loopback:
         log.warning("development identity on a public address: everybody is believed", host=config.host)
@@ -131,7 +150,11 @@ def serve(
     # uvicorn raises SIGINT again when it is done, so that its caller can stop too: this caller returns.
     with suppress(KeyboardInterrupt), shared_metrics(config.workers):
         if uvicorn_config.should_reload:
-            ChangeReload(uvicorn_config, target=uvicorn.Server(uvicorn_config).run, sockets=[listener]).run()
+            server = LingeringServer(uvicorn_config, lingers=lingers)
+            reloader = ChangeReload(uvicorn_config, target=server.run, sockets=[listener])
+            reloader.run()
+            if reloader.process.exitcode == STUCK:
+                raise SystemExit(STUCK)
         elif config.workers > 1:
             supervisor = Supervisor(
                 uvicorn_config,

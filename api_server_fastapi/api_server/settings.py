@@ -99,8 +99,11 @@ class Settings(LeavingSettings, ObservabilitySettings, LimitSettings, IdentitySe
     def _believes_nobody_unchecked_in_production(self) -> Self:
         if self.env_type == "production" and self.identity == "development":
             raise ValueError("API_SERVER_IDENTITY should not be development where ENV_TYPE is production.")
-        if self.leave_within_s <= self.drain_delay:
-            raise ValueError("API_SERVER_LEAVE_WITHIN_S should be more than API_SERVER_DRAIN_DELAY_S.")
+        if self.drain_delay and self.leave_within_s < 2 * self.drain_delay:
+            raise ValueError(
+                f"API_SERVER_LEAVE_WITHIN_S should be at least twice API_SERVER_DRAIN_DELAY_S, which is "
+                f"{self.drain_delay:g}: requests in flight need time to end."
+            )
         return self
 
     @property

@@ -7,7 +7,7 @@ import pytest
 from bench.failover.performance import perform
 from bench.failover.scenarios import SCENARIOS, SequencerScenario
 
-FAST = ("cut-then-kill", "cut-then-kill-do-nothing")
+FAST = ("cut-then-kill",)
 # Longer than half a minute, or nearly the same as another: in the report.
 LEFT_OUT = ("both-down", "flapping", "freeze-the-standby", "kill-in-turns", "resets", "stop-smartly")
 

@@ -1,8 +1,9 @@
 """What expressions of PromQL name: as much of the language as the dashboard and the rules use."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 _KEYWORDS = {"and", "or", "unless", "bool", "offset", "inf", "nan"}
 _GROUPING = re.compile(r"\b(?:by|without|on|ignoring|group_left|group_right)\s*\(([^)]*)\)")
@@ -44,3 +45,25 @@ def is_balanced(expression: str) -> bool:
         elif character in ")]}" and (not opened or opened.pop() != character):
             return False
     return not opened
+
+
+def grown(expression: str, scrapes: Sequence[Mapping[str, float]]) -> float:
+    """Evaluate `sum(increase(…)) or sum(changes(…))`, without its comparison, over scrapes of one target.
+
+    As Prometheus does, but that it guesses no growth before the first scrape and after the last.
+    """
+    found = re.findall(r"\b(increase|changes)\((\w+)\[\w+\]\)", expression)
+    assert found, expression
+    return max(_GROWTHS[function]([scrape[metric] for scrape in scrapes]) for function, metric in found)
+
+
+def _increase(values: Sequence[float]) -> float:
+    """What a counter that falls tells is what it counted since it began anew."""
+    return sum(after - before if after >= before else after for before, after in pairwise(values))
+
+
+def _changes(values: Sequence[float]) -> float:
+    return sum(before != after for before, after in pairwise(values))
+
+
+_GROWTHS: dict[str, Callable[[Sequence[float]], float]] = {"increase": _increase, "changes": _changes}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
-from promql import grouped_by, is_balanced, selected
+from promql import Selected, grouped_by, is_balanced, selected
 from sequencer_process import ROOT, Sequencer, StartSequencer
 
 GRAFANA = ROOT / "deploy" / "grafana"
@@ -180,3 +180,32 @@ def test_every_number_that_is_told_is_explained_and_nothing_else(driven: Sequenc
         name for cell in re.findall(r"^\| ([^|]+) \|", tables, re.MULTILINE) for name in re.findall(r"`(\w+)`", cell)
     }
     assert explained == told
+
+
+def asked_by(alert: str) -> list[Selected]:
+    (expression,) = [rule["expr"] for rule in ALERTS if rule["alert"] == alert]
+    return list(selected(expression))
+
+
+@pytest.mark.slow
+def test_a_plan_that_takes_as_long_as_it_may_is_no_slow_request(driven: Sequencer) -> None:
+    (durations,) = asked_by("RequestsAreSlow")
+    ((label, operator, left_out),) = durations.matchers
+    assert (label, operator) == ("route", "!~")
+    paths = driven.client.get("/openapi.json").json()["paths"]
+    planning = {path for path in paths if path.endswith(("/plan", "_steps"))}
+    assert len(planning) == 4
+    for route in (*planning, "/api/v1/plans", "/graphql", "unmatched"):
+        assert re.fullmatch(left_out, route), route
+    for route in ("/api/v1/plans/{id}", "/api/v1/presets", "/readyz"):
+        assert not re.fullmatch(left_out, route), route
+    assert [one.metric for one in asked_by("PlansWait")] == ["planner_wait_seconds_bucket"]
+
+
+def test_failures_that_http_answers_with_200_have_an_alert() -> None:
+    errors, _ = asked_by("OperationsFail")
+    assert errors == Selected("graphql_errors_total", [("code", "=", "INTERNAL_SERVER_ERROR")])
+
+
+def test_who_should_hear_and_does_not_needs_not_have_heard_before() -> None:
+    assert [one.metric for one in asked_by("EventsAreNotHeard")] == ["event_relay_listening", "event_relay_running"]

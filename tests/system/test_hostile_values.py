@@ -415,7 +415,7 @@ def last_words(sequencer: Sequencer, protocol: str, *frames: bytes | str) -> lis
             return [*answers, closed.rcvd and closed.rcvd.code]
 
 
-CLOSES = {1000, 1002, 1007, 1009, 1011, 4400, 4401, 4403, 4408, 4409, 4429}
+CLOSES = {1000, 1007, 1009, 1011, 4400, 4401, 4403, 4408, 4409, 4429}
 
 
 @pytest.mark.parametrize("protocol", [TRANSPORT, LEGACY])

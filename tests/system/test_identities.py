@@ -8,7 +8,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from api_server.identity.credentials_file import User, put_user
+from api_server.identity.credentials_change import put_user
+from api_server.identity.credentials_file import User
 from api_server.local.postgres import PostgresAddress
 from api_server.testing import StartService
 from argon2 import PasswordHasher

@@ -54,6 +54,8 @@ async def pid() -> int:
     return os.getpid()
 
 async def lifespan(app, registry):
+    if os.path.exists(os.environ.get("TEST_NO_START", "")):
+        raise RuntimeError("no start")
     yield
     if "hang" in os.environ.get("TEST_END", ""):
         await hang_for_ever()
@@ -211,6 +213,37 @@ class TestOneWorker:
         assert "in hang_for_ever" in app.service.log
         assert '"level": "error", "logger": "api_server.draining"' in app.service.log
 
+    def test_a_request_that_is_cut_off_is_told_so_in_one_line(self, start_product: StartLeaving) -> None:
+        app = start_product(UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN="1")
+        slow = app.begin("/slow?seconds=20")
+        app.service.send(signal.SIGTERM)
+        answer = slow.result()
+        assert (answer.status_code, answer.json()["code"]) == (503, "SERVICE_UNAVAILABLE")
+        assert (answer.headers["Retry-After"], answer.headers["Connection"]) == ("1", "close")
+        assert app.service.wait() == 0
+        assert "Traceback" not in app.service.log
+        assert '"path": "/slow", "client": "127.0.0.1", "status": 503' in app.service.log
+
+    def test_interrupts_that_wait_for_no_request_leave_the_rest_in_order(self, start_product: StartLeaving) -> None:
+        app = start_product()
+        slow = app.begin("/slow?seconds=20")
+        began = time.monotonic()
+        for _ in range(2):
+            app.service.send(signal.SIGINT)
+            time.sleep(0.3)
+        assert slow.result().status_code == 503
+        assert app.service.wait() == 0
+        assert time.monotonic() - began < 4
+        assert "Application shutdown complete" in app.service.log
+        assert "Traceback" not in app.service.log
+
+    def test_who_reloads_passes_on_that_it_was_stuck(self, start_product: StartLeaving) -> None:
+        app = start_product(UVICORN_RELOAD="true", API_SERVER_LEAVE_WITHIN_S="2")
+        app.begin("/block")
+        app.service.wait_until_it_writes("blocking")
+        app.service.send(signal.SIGTERM)
+        assert app.service.wait() == STUCK
+
     def test_ctrl_c_at_a_terminal_has_no_delay(self, tmp_path: Path, unused_tcp_port: int) -> None:
         (tmp_path / "leaving_app.py").write_text(APPLICATION)
         environment = clean_environment(
@@ -307,6 +340,68 @@ class TestSeveralWorkers:
         assert "in block" in two.service.log
         assert "workers did not leave by themselves" in two.service.log
         assert not frozen.is_running()
+
+    @pytest.mark.parametrize("workers", ["1", "2"])
+    def test_an_app_that_cannot_be_made_is_told_once(
+        self, start_service: StartService, unused_tcp_port: int, tmp_path: Path, workers: str
+    ) -> None:
+        service = start_service(
+            [API_SERVER],
+            UVICORN_PORT=str(unused_tcp_port),
+            UVICORN_WORKERS=workers,
+            API_SERVER_IDENTITY="basic",
+            API_SERVER_CREDENTIALS_FILE=str(tmp_path / "nowhere"),
+        )
+        assert service.wait() == 2, service.log
+        assert service.log.count("nowhere cannot be read") == 1
+        assert "Traceback" not in service.log
+
+    def test_one_that_cannot_be_started_again_takes_nobody_down(
+        self, start_product: StartLeaving, tmp_path: Path
+    ) -> None:
+        obstacle = tmp_path / "obstacle"
+        two = start_product(UVICORN_WORKERS="2", TEST_NO_START=str(obstacle))
+        obstacle.touch()
+        victim = two.get("/pid").json()
+        os.kill(victim, signal.SIGKILL)
+        two.service.wait_until_it_writes("worker did not start and is tried again")
+        assert two.get("/pid").json() != victim
+        obstacle.unlink()
+        two.until_started(3)
+        assert len(serving(two)) == 2
+        assert two.service.stop() == 0
+
+    def test_a_hangup_of_the_terminal_leaves_the_workers_listening(self, two: Leaving) -> None:
+        (first, second) = serving(two)
+        first.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+        second.suspend()
+        try:
+            assert two.get("/pid").json() == first.pid
+        finally:
+            second.resume()
+        os.killpg(two.service.process.pid, signal.SIGHUP)
+        deadline = time.monotonic() + 60
+        while two.service.log.count("worker replaced") < 2:
+            assert time.monotonic() < deadline, two.service.log
+            assert two.get("/readyz").status_code == 200
+            time.sleep(0.05)
+        assert not {first, second} & set(serving(two))
+        assert two.service.stop() == 0
+
+    def test_while_one_is_replaced_the_others_are_looked_after(self, two: Leaving) -> None:
+        first, second = serving(two)
+        # Both are kept by something that takes its time, so that the one that leaves first stays for a while.
+        slow = [two.begin("/slow?seconds=6") for _ in range(8)]
+        two.service.send(signal.SIGHUP)
+        two.until_started(3)
+        second.kill()
+        two.service.wait_until_it_writes("worker ended and is replaced", timeout=4)
+        assert first.is_running()
+        assert "worker replaced" not in two.service.log
+        for request in slow:
+            request.exception()
+        assert two.service.stop() == 0
 
 
 def ask(url: str, is_over: threading.Event, *, is_kept: bool) -> set[int]:

@@ -34,7 +34,12 @@ _GRAPHQL_ANSWER = {
     "type": "object",
     "properties": {"data": {"type": ["object", "null"]}, "errors": {"type": "array", "items": {"type": "object"}}},
 }
-_GRAPHQL_REFUSALS = {"405": "A mutation is posted", "406": "A subscription has many answers"}
+_GRAPHQL_REFUSALS = {
+    "400": "No operation that can be read",
+    "404": "Nothing here",
+    "406": "A subscription has many answers",
+}
+_GRAPHQL_READ_REFUSALS = {"405": "A mutation is posted"}
 
 
 def complete_documentation(app: FastAPI, *, public_paths: Collection[str], graphql_path: str) -> None:
@@ -104,4 +109,4 @@ def _describe_graphql(operation: Operation) -> None:
         "description": "The result, its events one by one, or GraphiQL for a browser" if is_read else "The result",
         "content": content,
     }
-    _add_problems(operation, {"400": "No operation that can be read", "404": "Nothing here", **_GRAPHQL_REFUSALS})
+    _add_problems(operation, {**_GRAPHQL_REFUSALS, **(_GRAPHQL_READ_REFUSALS if is_read else {})})

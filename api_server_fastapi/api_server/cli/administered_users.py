@@ -2,26 +2,28 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import typer
 from argon2 import PasswordHasher
 
 from api_server.exceptions import StartError
+from api_server.identity.credentials_change import put_user, remove_user
 from api_server.identity.credentials_file import (
     KIB,
     LANES,
     PASSES,
     CredentialsFileError,
+    MissingFileError,
     User,
     check_name,
     check_scope,
-    put_user,
     read_credentials,
-    remove_user,
 )
 
 _SHORTEST, _LONGEST = 8, 512
+_NO_TEXT = "A password is text without control characters, in UTF-8."
 
 
 class AdministeredUsers:
@@ -36,7 +38,7 @@ class AdministeredUsers:
             check_name(name)
             for scope in scopes:
                 check_scope(scope)
-            if self._path.exists():
+            with suppress(MissingFileError):
                 read_credentials(self._path)
             password_hash = PasswordHasher(PASSES, KIB, LANES).hash(_password())
             changed = put_user(self._path, User(name, password_hash, frozenset(scopes)))
@@ -65,12 +67,20 @@ class AdministeredUsers:
 
 def _password() -> str:
     """Ask for a password, or read the line that a program gives; never an argument, which every process can see."""
-    if sys.stdin.isatty():
-        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
-    else:
-        password = sys.stdin.readline().rstrip("\r\n")
+    try:
+        password = _given_password()
+    except UnicodeDecodeError as error:
+        raise StartError(_NO_TEXT) from error
     if not _SHORTEST <= len(password) <= _LONGEST:
         raise StartError(f"A password has {_SHORTEST} to {_LONGEST} characters.")
     if not password.isprintable():
-        raise StartError("A password is text without control characters, in UTF-8.")
+        raise StartError(_NO_TEXT)
     return password
+
+
+def _given_password() -> str:
+    if sys.stdin.isatty():
+        password: str = typer.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+        return password
+    # Whatever the locale says: a service reads passwords as UTF-8.
+    return sys.stdin.buffer.readline().decode().rstrip("\r\n")

@@ -46,6 +46,20 @@ def _of_production(settings: Settings, server: UvicornServerConfig) -> Iterator[
             ("UVICORN_RELOAD",),
             "Reload in production: one process serves, and starts again under its clients when a file changes.",
         )
+    if server.forwarded_allow_ips == "*":
+        sentence = "* in production: every client may say which address it has. Name the proxies."
+        yield Finding("warning", ("UVICORN_FORWARDED_ALLOW_IPS",), sentence)
+    if settings.telemetry == "console":
+        sentence = "Spans on standard output in production: for a look, not for good."
+        yield Finding("warning", ("API_SERVER_TELEMETRY",), sentence)
+    shown = {
+        "API_SERVER_GRAPHQL_INTROSPECTION": settings.has_introspection,
+        "API_SERVER_GRAPHQL_IDE": settings.has_graphql_ide,
+        "API_SERVER_GRAPHQL_SUGGESTIONS": settings.has_suggestions,
+    }
+    if any(shown.values()):
+        variables = tuple(variable for variable, is_on in shown.items() if is_on)
+        yield Finding("warning", variables, "In production: everybody who is known may learn the schema.")
     if "*" in settings.cors_origins:
         yield Finding(
             "warning", ("API_SERVER_CORS_ORIGINS",), "* in production: every page of the web may read the answers."

@@ -29,6 +29,9 @@ def _of_credentials_file(file: Path) -> Iterator[Finding]:
         return
     if not read.users:
         yield Finding("warning", ("API_SERVER_CREDENTIALS_FILE",), f"{file} names no user: all but the probes is 401.")
+    if len({user.cost for user in read.users.values()}) > 1:
+        sentence = f"Hashes of {file} cost differently: how long a refusal takes tells some names that are in it."
+        yield Finding("warning", ("API_SERVER_CREDENTIALS_FILE",), sentence)
     if read.is_open_to_others:
         sentence = f"Everybody on this machine may read or write {file}: chmod o= would end that."
         yield Finding("warning", ("API_SERVER_CREDENTIALS_FILE",), sentence)

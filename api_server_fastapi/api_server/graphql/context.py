@@ -41,6 +41,13 @@ class GraphQLContext(BaseContext):
         return request_id
 
     @property
+    def known_by_header(self) -> str | None:
+        """Who asks for a socket, where an `Authorization` header says it; what introduces them may name another one."""
+        assert self.request is not None
+        is_told = self.principal is not None and "authorization" in self.request.headers
+        return self.principal.user_id if self.principal is not None and is_told else None
+
+    @property
     def user_id(self) -> str:
         """Who asks."""
         assert self.principal is not None, "who is not known is refused before an operation begins"

@@ -50,7 +50,7 @@ class EventStream(Response):
         assert self._context.principal is not None, "who is not known is refused before an operation begins"
         sockets = self._context.registry.get(OpenSockets)
         try:
-            sockets.check_room()
+            sockets.check_open()
         except ServerDrainingError as error:
             raise HTTPException(503, DRAINING.message, headers={"Retry-After": "1"}) from error
         with sockets.holding(self):

@@ -207,17 +207,27 @@ class _Asked:
 
 
 def _most_asked(document: DocumentNode) -> _Asked:
-    """Return, of each thing, what that operation asks which asks most of it."""
+    """Return, of each thing, what that operation asks which asks most of it.
+
+    A fragment that no operation reaches counts as one: the validation would go through it before it says so.
+    """
     operations: list[_Asked] = []
+    defined: list[_Asked] = []
     fragments: dict[str, _Asked] = {}
     for definition in document.definitions:
         if isinstance(definition, OperationDefinitionNode):
             operations.append(_asked_by(definition))
         elif isinstance(definition, FragmentDefinitionNode):
-            fragments[definition.name.value] = _asked_by(definition)
+            fragments[definition.name.value] = asked = _asked_by(definition)
+            defined.append(asked)
     for operation in operations:
         _complete(operation, fragments)
-    return reduce(_larger, operations, _Asked())
+    unreached = [fragment for fragment in defined if not fragment.is_begun]
+    for fragment in unreached:
+        _complete(fragment, fragments)
+        # Whether it would be spread at a root nobody knows.
+        fragment.root_fields = 0
+    return reduce(_larger, (*operations, *unreached), _Asked())
 
 
 def _larger(one: _Asked, other: _Asked) -> _Asked:

@@ -50,7 +50,7 @@ class LegacyHandler(BaseGraphQLWSHandler[GraphQLContext, None]):
         self.context.connection = self
         introduction = asyncio.create_task(self._await_introduction())
         try:
-            with self._load.sockets.holding(self):
+            with self._load.sockets.holding(self, self.context.known_by_header):
                 await super().handle()
         except NonJsonMessageReceived:
             await self._refuse(BAD_REQUEST, "WebSocket message must be valid JSON")

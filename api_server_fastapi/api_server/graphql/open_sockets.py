@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, TypeGuard
 
 from api_server.exceptions import TooManyRequestsError
 from api_server.identity import Principal
@@ -26,7 +26,7 @@ class SocketLimits:
     messages_per_s: int = 100
     per_principal: int = 128
     strangers: int = 1024
-    """Sockets that have not introduced themselves; each may take five seconds to."""
+    """Sockets that have not introduced themselves, nor come by accepted credentials; each may take five seconds to."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -91,6 +91,7 @@ class OpenSockets:
         self.limits = limits or SocketLimits()
         self._held: dict[Connection, _Held] = {}
         self._by_principal: Counter[str] = Counter()
+        self._awaited: Counter[str] = Counter()
         self._strangers = 0
         self._is_closed = False
 
@@ -103,29 +104,43 @@ class OpenSockets:
         """How many operations run, on all of them."""
         return sum(connection.running for connection in self._held)
 
-    def check_room(self) -> None:
-        """Raise ServerDrainingError or SocketsFullError where no further connection is taken on."""
+    def check_open(self) -> None:
+        """Raise ServerDrainingError where nobody is taken on any more."""
         if self._is_closed:
             raise ServerDrainingError
-        if self._strangers >= self.limits.strangers:
+
+    def check_room(self, known: str | None = None) -> None:
+        """Raise ServerDrainingError or SocketsFullError where no further socket is taken on.
+
+        `known` is who comes, where they are known before they introduce themselves: strangers do not keep them out.
+        """
+        self.check_open()
+        if not self._is_awaited(known) and self._strangers >= self.limits.strangers:
             raise SocketsFullError
 
     @contextmanager
-    def holding(self, connection: Connection) -> Iterator[None]:
-        """Count a connection for as long as the context lasts."""
+    def holding(self, connection: Connection, known: str | None = None) -> Iterator[None]:
+        """Count a connection for as long as the context lasts; `known` is who it is that will introduce themselves.
+
+        One that was on its way when the server began to drain is ended at once.
+        """
         held = self._held[connection] = _Held()
-        self._strangers += 1
+        if self._is_awaited(known):
+            held.awaited = known
+            self._awaited[known] += 1
+        else:
+            self._strangers += 1
+        if self._is_closed:
+            self._ending(connection, DRAINING)
         try:
             yield
         finally:
             del self._held[connection]
             held.forget()
             if held.principal is None:
-                self._strangers -= 1
+                self._meet(held)
             else:
-                self._by_principal[held.principal] -= 1
-                if not self._by_principal[held.principal]:
-                    del self._by_principal[held.principal]
+                _decrease(self._by_principal, held.principal)
 
     def introduce(self, connection: Connection, principal: Principal) -> None:
         """Count a connection that is held as this principal's, and end it when their credentials expire.
@@ -137,7 +152,7 @@ class OpenSockets:
             raise TooManyRequestsError(
                 f"{self.limits.per_principal} sockets and event streams are open; close one first", _RETRY_AFTER_S
             )
-        self._strangers -= 1
+        self._meet(held)
         held.principal = principal.user_id
         self._by_principal[principal.user_id] += 1
         if principal.expires_at is not None:
@@ -150,6 +165,17 @@ class OpenSockets:
         endings = [self._ending(connection, DRAINING) for connection in self._held]
         if endings:
             await asyncio.wait(endings)
+
+    def _is_awaited(self, known: str | None) -> TypeGuard[str]:
+        """Whether one more socket of theirs may wait beside the strangers: as many as they may have at all."""
+        return known is not None and self._awaited[known] < self.limits.per_principal
+
+    def _meet(self, held: "_Held") -> None:
+        """No longer count a connection among those that have not introduced themselves."""
+        if held.awaited is None:
+            self._strangers -= 1
+        else:
+            _decrease(self._awaited, held.awaited)
 
     def _expire(self, connection: Connection) -> None:
         self._ending(connection, EXPIRED)
@@ -165,9 +191,10 @@ class OpenSockets:
 class _Held:
     """What is known of a connection."""
 
-    __slots__ = ("ending", "expiry", "principal")
+    __slots__ = ("awaited", "ending", "expiry", "principal")
 
     def __init__(self) -> None:
+        self.awaited: str | None = None
         self.principal: str | None = None
         self.expiry: asyncio.TimerHandle | None = None
         self.ending: asyncio.Task[None] | None = None
@@ -175,6 +202,12 @@ class _Held:
     def forget(self) -> None:
         if self.expiry is not None:
             self.expiry.cancel()
+
+
+def _decrease(counts: Counter[str], name: str) -> None:
+    counts[name] -= 1
+    if not counts[name]:
+        del counts[name]
 
 
 async def _end(connection: Connection, ending: Ending) -> None:

@@ -8,6 +8,7 @@ from http import HTTPStatus
 from typing import Any, Literal, NoReturn, cast
 
 import cross_web
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
@@ -15,6 +16,7 @@ from strawberry.exceptions import ConnectionRejectionError
 from strawberry.fastapi import GraphQLRouter
 from strawberry.http import GraphQLRequestData
 from strawberry.http.streaming import AsyncTextStream, HTTPStreamTransport
+from strawberry.http.types import QueryParams
 from strawberry.schema.exceptions import InvalidOperationTypeError
 from strawberry.subscriptions import GRAPHQL_SSE_PROTOCOL, GRAPHQL_TRANSPORT_WS_PROTOCOL, GRAPHQL_WS_PROTOCOL
 from strawberry.types import ExecutionResult, SubscriptionExecutionResult
@@ -82,6 +84,8 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
             graphql_ide=graphql_ide,
         )
         self._authenticator = authenticator
+        # Each route knows its own method only, so that one more says which there are.
+        self.add_api_route(GRAPHQL_PATH, _method_not_allowed, methods=_OTHER_METHODS, include_in_schema=False)
 
     async def run(self, request: Any, context: Any = UNSET, root_value: Any = UNSET) -> Any:  # noqa: ANN401 - two overloads
         if self.is_websocket_request(request) and (refusal := _refusal(context)) is not None:
@@ -93,8 +97,10 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
             if error.reason == "Unsupported content type":
                 raise HTTPException(415, UNSUPPORTED_TYPE) from error
             cause = error.__cause__
-            if isinstance(cause, InvalidOperationTypeError) and cause.operation_type is OperationType.SUBSCRIPTION:
-                raise HTTPException(406, _ANSWERED_ONCE) from error
+            if isinstance(cause, InvalidOperationTypeError):
+                if cause.operation_type is OperationType.SUBSCRIPTION:
+                    raise HTTPException(406, _ANSWERED_ONCE) from error
+                raise HTTPException(405, error.reason, headers={"Allow": "POST"}) from error
             # Starlette's own reaches the handler that answers with problem details.
             raise HTTPException(error.status_code, error.reason) from error
 
@@ -142,6 +148,17 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
             raise HTTPException(400, "The body should be a JSON object with the key 'query'.")
         return document
 
+    def parse_query_params(self, params: QueryParams) -> dict[str, Any]:
+        parsed: dict[str, Any] = dict(params)
+        for name in ("variables", "extensions"):
+            if parsed.get(name):
+                try:
+                    parsed[name] = self.decode_json(parsed[name])
+                except json.JSONDecodeError:
+                    # From None: what it is caused by would be taken for the body's.
+                    raise HTTPException(400, f"The parameter '{name}' should be valid JSON (RFC 8259).") from None
+        return parsed
+
     def _stream_result(
         self, request: Request, result: SubscriptionExecutionResult, transport: HTTPStreamTransport
     ) -> AsyncTextStream:
@@ -180,6 +197,8 @@ class _Router(GraphQLRouter[GraphQLContext, None]):
         try:
             context.principal = await self._authenticator.authenticate(credentials_from_headers(given))
             context.registry.get(OpenSockets).introduce(context.connection, context.principal)
+            # The header may have named another one: whose socket it is, its lines are about.
+            structlog.contextvars.bind_contextvars(user_id=context.principal.user_id)
         except NotAuthenticatedError as error:
             raise ConnectionRejectionError({"code": error.code}) from error
         except (IdentityUnavailableError, TooManyRequestsError) as error:
@@ -192,8 +211,14 @@ _ANSWERED_ONCE = (
     "WebSocket."
 )
 
+_OTHER_METHODS = ["DELETE", "HEAD", "OPTIONS", "PATCH", "PUT", "TRACE"]
+
 # Stands for credentials of the wrong JSON type: they are refused, not overlooked.
 _UNREADABLE = "-"
+
+
+async def _method_not_allowed() -> None:
+    raise HTTPException(405, headers={"Allow": "GET, POST"})
 
 
 async def _context(connection: HTTPConnection) -> GraphQLContext:
@@ -205,7 +230,7 @@ async def _context(connection: HTTPConnection) -> GraphQLContext:
 def _refusal(context: GraphQLContext) -> Response | None:
     """Return what answers an upgrade where no further socket is taken on."""
     try:
-        context.registry.get(OpenSockets).check_room()
+        context.registry.get(OpenSockets).check_room(context.known_by_header)
     except ServerDrainingError as error:
         return problem_response(503, DRAINING.message, code=error.code, headers={"Retry-After": "1"})
     except SocketsFullError:

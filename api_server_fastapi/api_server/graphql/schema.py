@@ -30,6 +30,7 @@ from api_server.graphql.live import ClientTooSlowError
 from api_server.graphql.measured import MeasuredOperation
 from api_server.graphql.part import GraphQLPart
 from api_server.graphql.traced import TracedOperation
+from api_server.graphql.turns import InTurn, Turns
 from api_server.telemetry import is_tracing
 from api_server.validation import FieldProblem
 
@@ -74,6 +75,7 @@ class CodedErrorSchema(strawberry.Schema):
         self._visible_errors = tuple(visible_errors)
         self.limits = limits
         self.documents = ValidDocuments()
+        self.turns = Turns()
 
     def problems_of(self, document: DocumentNode) -> list[GraphQLError]:
         """Return what keeps a document from being executed, without executing any of it."""
@@ -255,6 +257,7 @@ def build_schema(
         _merged("Mutation", [part.mutation for part in parts if part.mutation]),
         _merged("Subscription", [part.subscription for part in parts if part.subscription]),
         extensions=[
+            InTurn,
             *_traced(),
             MeasuredOperation,
             OperationScope,

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.websockets import WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter
-from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.http.exceptions import NonJsonMessageReceived, NonTextMessageReceived, WebSocketDisconnected
 
 from api_server.allowance import Allowance
 from api_server.graphql.context import GraphQLContext
@@ -40,8 +40,11 @@ class StrictSocket(ASGIWebSocketAdapter):
     """A socket on which a frame that cannot be read is an error on both protocols, and a client may leave any time."""
 
     async def iter_json(self, *, ignore_parsing_errors: bool = False) -> AsyncGenerator[object, None]:  # noqa: ARG002
-        async for message in super().iter_json(ignore_parsing_errors=False):
-            yield message
+        try:
+            async for message in super().iter_json(ignore_parsing_errors=False):
+                yield message
+        except NonTextMessageReceived as error:
+            raise NonJsonMessageReceived from error
 
     async def send_json(self, message: Any) -> None:  # noqa: ANN401 - JSON
         try:

@@ -43,7 +43,7 @@ class TransportHandler(BaseGraphQLTransportWSHandler[GraphQLContext, None]):
 
     async def handle(self) -> None:
         self.context.connection = self
-        with self._load.sockets.holding(self):
+        with self._load.sockets.holding(self, self.context.known_by_header):
             await super().handle()
 
     async def shutdown(self) -> None:

@@ -4,59 +4,47 @@ import asyncio
 import base64
 import contextvars
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from api_server.exceptions import IdentityUnavailableError, NotAuthenticatedError, SettingsError
 from api_server.identity.authenticator import Credentials, Principal
-from api_server.identity.credentials_file import (
-    CredentialsFileError,
-    ReadFile,
-    User,
-    hash_of_nobody,
-    read_credentials,
-    stamp_of,
-)
+from api_server.identity.credentials_file import CredentialsFileError, User
+from api_server.identity.followed_users import FollowedUsers
 from api_server.identity.remembered import Remembered
+from api_server.identity.throttled_lines import ThrottledLines
 
 # Each holds the memory of a hash and a thread for some hundredths of a second.
 _AT_ONCE = 2
 _MOST_CHECKS = 64
-_REMEMBERED, _REMEMBERED_S = 1024, 60.0
+# That a password has a hash is true for good. It is forgotten for nothing but that memory holds as little as it may.
+_REMEMBERED, _REMEMBERED_S = 1024, 900.0
 _MOST_SECRET = 1024
-# Between two looks at the file.
-_LOOK_S = 1.0
-
-log = structlog.get_logger("api_server.identity")
 
 
 class BasicAuthenticator:
     """Believes who knows the password that a credentials file has the argon2id hash of.
 
     A password is checked in a thread, two at a time; where 64 are being checked or wait, IdentityUnavailableError is
-    raised. One that was right is remembered for a minute, by a digest, as long as the user's line stays as it is. The
-    file is read again within a second of its change, and one that cannot be used changes nothing.
+    raised. One that was right is remembered by a digest, until it was not used for 15 minutes, as long as the user's
+    line stays as it is: who is known is not kept out by who guesses. The file is read again within a second of its
+    change, and one that cannot be used changes nothing.
     """
 
     challenge = 'Basic realm="api_server", charset="UTF-8"'
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
-        self._clock = clock
         self._remembered: Remembered[User] = Remembered(_REMEMBERED, clock)
         self._checks: dict[bytes, asyncio.Task[bool]] = {}
         self._threads: ThreadPoolExecutor | None = None
-        self._looked_at = clock()
-        self._users: Mapping[str, User] = {}
-        self._stamp: tuple[int, ...] | None = None
-        self._hash_of_nobody = ""
+        self._refusals = ThrottledLines("passwords refused", clock)
+        self._overloads = ThrottledLines("passwords not checked", clock)
         try:
-            self._take(read_credentials(path))
+            self._followed = FollowedUsers(path, clock)
         except CredentialsFileError as error:
             raise SettingsError([str(error)]) from error
 
@@ -64,19 +52,20 @@ class BasicAuthenticator:
         if credentials is None:
             raise NotAuthenticatedError("This needs a user's name and password.")
         name, password = _name_and_password(credentials)
-        await self._look_at_file()
-        user = self._users.get(name)
+        await self._followed.look()
+        user = self._followed.users.get(name)
         digest = self._remembered.digest(name, password)
-        remembered = self._remembered.get(digest)
-        if user is None or remembered != user:
-            password_hash = user.password_hash if user is not None else self._hash_of_nobody
+        if user is None or self._remembered.get(digest) != user:
+            password_hash = user.password_hash if user is not None else self._followed.hash_of_nobody
             is_right = await self._is_right(digest, password_hash, password)
             if user is None or not is_right:
+                self._refusals.happened()
                 raise NotAuthenticatedError("There is no such user, or the password is another one.")
-            self._remembered.keep(digest, user, _REMEMBERED_S)
+        self._remembered.keep(digest, user, _REMEMBERED_S)
         return Principal(user.name, user.scopes)
 
     async def aclose(self) -> None:
+        await self._followed.aclose()
         checks = list(self._checks.values())
         for check in checks:
             check.cancel()
@@ -91,7 +80,9 @@ class BasicAuthenticator:
         check = self._checks.get(key)
         if check is None:
             if len(self._checks) >= _MOST_CHECKS:
-                raise IdentityUnavailableError(f"{_MOST_CHECKS} passwords are being checked")
+                reason = f"{_MOST_CHECKS} passwords are being checked"
+                self._overloads.happened(reason=reason)
+                raise IdentityUnavailableError(reason)
             # What it is asked by may go before the answer is there, and has its own context.
             checking = self._checked(password_hash, password)
             check = asyncio.create_task(checking, name="password", context=contextvars.Context())
@@ -103,28 +94,6 @@ class BasicAuthenticator:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="password")
         return await asyncio.get_running_loop().run_in_executor(self._threads, _verify, password_hash, password)
-
-    async def _look_at_file(self) -> None:
-        """Read the file again where it has changed, looking at most once in a while."""
-        if self._clock() - self._looked_at < _LOOK_S:
-            return
-        self._looked_at = self._clock()
-        stamp = await asyncio.to_thread(stamp_of, self._path)
-        if stamp == self._stamp:
-            return
-        try:
-            self._take(await asyncio.to_thread(read_credentials, self._path))
-            log.info("credentials file read again", users=len(self._users))
-        except CredentialsFileError as error:
-            self._stamp = stamp
-            log.error("credentials file not read again: the users are those of before", reason=str(error))  # noqa: TRY400 - the sentence says all
-
-    def _take(self, read: ReadFile) -> None:
-        self._users = read.users
-        self._stamp = read.stamp
-        self._hash_of_nobody = hash_of_nobody(read.users)
-        if read.is_open_to_others:
-            log.warning("everybody on this machine may read or write the credentials file", file=str(self._path))
 
 
 def _name_and_password(credentials: Credentials) -> tuple[str, str]:

@@ -4,10 +4,8 @@ import os
 import re
 import secrets
 import stat
-import tempfile
-from base64 import b64encode
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from base64 import b64decode, b64encode
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +13,9 @@ _MOST_BYTES = 2**20
 _NAME = re.compile(r"[\w.@+-]{1,128}", re.ASCII)
 _SCOPE = re.compile(r"[\x21\x23-\x39\x3b-\x5b\x5d-\x7e]{1,128}")  # RFC 6749's, without the colon
 _HASH = re.compile(
-    r"\$argon2id\$v=19\$m=(?P<kib>\d{1,7}),t=(?P<passes>\d{1,2}),p=(?P<lanes>\d{1,2})"
-    r"\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{16,172}"
+    r"\$argon2id\$v=19\$m=(?P<kib>[1-9]\d{0,6}),t=(?P<passes>[1-9]\d?),p=(?P<lanes>[1-9]\d?)"
+    r"\$(?P<salt>[A-Za-z0-9+/]{11,86})\$(?P<digest>[A-Za-z0-9+/]{16,172})",
+    re.ASCII,
 )
 # What one guess may cost the service.
 _MOST_KIB, _MOST_PASSES, _MOST_LANES = 256 * 1024, 16, 8
@@ -28,6 +27,14 @@ class CredentialsFileError(Exception):
     """The file cannot be used; the message is a sentence that names it, and the line."""
 
 
+class UnreadFileError(CredentialsFileError):
+    """What the file says is not known: it could not be read."""
+
+
+class MissingFileError(UnreadFileError):
+    """There is no such file."""
+
+
 @dataclass(frozen=True, slots=True)
 class User:
     """Somebody of the file."""
@@ -37,6 +44,11 @@ class User:
     scopes: frozenset[str] = frozenset()
 
     @property
+    def cost(self) -> str:
+        """What one guess costs, as argon2 writes it."""
+        return self.password_hash.split("$")[3]
+
+    @property
     def line(self) -> str:
         """The line of the file that says this."""
         return f"{self.name}:{self.password_hash}:{' '.join(sorted(self.scopes))}"
@@ -44,9 +56,10 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """The users of a file as it was once, the stamp by which a change is noticed, and who else may read it."""
+    """A file as it was once: its users and lines, the stamp by which a change is noticed, and who else may read it."""
 
     users: Mapping[str, User]
+    lines: tuple[bytes, ...] = field(repr=False)
     stamp: tuple[int, ...]
     is_open_to_others: bool
 
@@ -60,13 +73,8 @@ def stamp_of(path: Path) -> tuple[int, ...] | None:
 
 
 def read_credentials(path: Path) -> ReadFile:
-    """Read the users of a file. Raises CredentialsFileError."""
-    try:
-        with path.open("rb") as file:
-            status = os.fstat(file.fileno())
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise CredentialsFileError(f"The credentials file {path} cannot be read: {error.strerror}.") from error
+    """Read the users of a file. Raises CredentialsFileError, UnreadFileError where that says nothing of its content."""
+    status, content = _content(path)
     if len(content) > _MOST_BYTES:
         raise CredentialsFileError(f"The credentials file {path} is larger than {_MOST_BYTES} bytes.")
     users: dict[str, User] = {}
@@ -76,26 +84,13 @@ def read_credentials(path: Path) -> ReadFile:
             if user.name in users:
                 raise CredentialsFileError(f"Line {number} of {path} names {user.name}, as a line before it does.")
             users[user.name] = user
-    return ReadFile(users, _stamp(status), is_open_to_others=bool(status.st_mode & stat.S_IRWXO))
+    is_open_to_others = bool(status.st_mode & stat.S_IRWXO)
+    return ReadFile(users, split_lines(content), _stamp(status), is_open_to_others)
 
 
-def put_user(path: Path, user: User) -> bool:
-    """Write a user into a file, instead of the one with that name; return whether there was one.
-
-    Everything else of the file stays. Raises CredentialsFileError.
-    """
-    lines, kept = _all_but(path, user.name)
-    _write(path, [*kept, user.line])
-    return len(kept) < len(lines)
-
-
-def remove_user(path: Path, name: str) -> bool:
-    """Take a user out of a file; return whether there was one. Raises CredentialsFileError."""
-    lines, kept = _all_but(path, name)
-    if len(kept) == len(lines):
-        return False
-    _write(path, kept)
-    return True
+def split_lines(content: bytes) -> tuple[bytes, ...]:
+    """Return the lines of a file, which end with a line feed and nothing else."""
+    return tuple(content.removesuffix(b"\n").split(b"\n")) if content else ()
 
 
 def check_name(name: str) -> None:
@@ -112,7 +107,7 @@ def check_scope(scope: str) -> None:
 
 def hash_of_nobody(users: Mapping[str, User]) -> str:
     """Return a hash that no password has, and that takes as long to check as those of most users do."""
-    costs = [user.password_hash.split("$")[3] for user in users.values()]
+    costs = [user.cost for user in users.values()]
     cost = max(costs, key=costs.count, default=f"m={KIB},t={PASSES},p={LANES}")
     salt, digest = (b64encode(secrets.token_bytes(size)).decode().rstrip("=") for size in (16, 32))
     return f"$argon2id$v=19${cost}${salt}${digest}"
@@ -122,8 +117,26 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino
 
 
+def _content(path: Path) -> tuple[os.stat_result, bytes]:
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadFileError(f"The credentials file {path} is no regular file.")
+            return status, file.read(_MOST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise MissingFileError(f"The credentials file {path} cannot be read: {error.strerror}.") from error
+    except OSError as error:
+        raise UnreadFileError(f"The credentials file {path} cannot be read: {error.strerror}.") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open what may be a pipe that nobody writes to, without waiting for somebody who does."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def _lines(path: Path, content: bytes) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(content.split(b"\n"), start=1):
+    for number, line in enumerate(split_lines(content), start=1):
         try:
             yield number, line.decode().removesuffix("\r")
         except UnicodeDecodeError as error:
@@ -159,42 +172,14 @@ def _check_hash(password_hash: str) -> None:
         raise CredentialsFileError(
             f"The hash should cost at most m={_MOST_KIB}, t={_MOST_PASSES}, p={_MOST_LANES}, and m at least 8 times p."
         )
+    if not (_is_base64(found["salt"]) and _is_base64(found["digest"])):
+        raise CredentialsFileError("The salt and the digest of the hash should be base64; one of them is cut off.")
 
 
-def _all_but(path: Path, name: str) -> tuple[list[str], list[str]]:
-    """Return the lines of a file, and those that are not this user's."""
-    if not path.exists():
-        return [], []
-    read_credentials(path)  # A file that cannot be used is not made worse.
-    lines = path.read_text().removesuffix("\n").split("\n")
-    return lines, [line for line in lines if line.partition(":")[0] != name]
-
-
-def _write(path: Path, lines: Sequence[str]) -> None:
-    """Write the file as a whole or not at all: a service may read it at any moment."""
-    target = path.resolve()
+def _is_base64(text: str) -> bool:
+    """Whether text is the one way to write some bytes, as argon2 requires it."""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(descriptor, "w") as file:
-                file.writelines(f"{line}\n" for line in lines)
-                _keep_owner(target, file.fileno())
-                file.flush()
-                os.fsync(file.fileno())
-            Path(temporary).replace(target)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise CredentialsFileError(f"The credentials file {path} cannot be written: {error.strerror}.") from error
-
-
-def _keep_owner(target: Path, descriptor: int) -> None:
-    """Let those read the new file who might read the old one, but for strangers; a first one only who writes it."""
-    if not hasattr(os, "fchown"):  # Windows has neither owners nor modes of this kind
-        return
-    with suppress(FileNotFoundError):
-        status = target.stat()
-        with suppress(PermissionError):
-            os.fchown(descriptor, status.st_uid, status.st_gid)
-            os.fchmod(descriptor, stat.S_IMODE(status.st_mode) & 0o660)
+        content = b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except ValueError:
+        return False
+    return b64encode(content).decode().rstrip("=") == text

@@ -10,6 +10,7 @@ from joserfc.jwk import Key
 
 from api_server.exceptions import IdentityUnavailableError
 from api_server.identity.provider import ProviderError
+from api_server.identity.throttled_lines import ThrottledLines
 
 # From when on a set is fetched again, in the background.
 _FRESH_S = 300.0
@@ -37,6 +38,7 @@ class KnownKeys:
         self._fetched_at = self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
         self._failure = ""
+        self._refusals = ThrottledLines("tokens not verified", clock)
 
     async def key(self, kid: str) -> Key | None:
         """Return a key, None where the provider has none with this id.
@@ -49,7 +51,9 @@ class KnownKeys:
             await asyncio.shield(fetching)
             key = self.known(kid)
         if key is None and not self._is_usable:
-            raise IdentityUnavailableError(f"the identity provider gives no keys: {self._failure or 'not asked yet'}")
+            reason = f"the identity provider gives no keys: {self._failure or 'not asked yet'}"
+            self._refusals.happened(reason=reason)
+            raise IdentityUnavailableError(reason)
         return key
 
     def known(self, kid: str) -> Key | None:
@@ -84,6 +88,10 @@ class KnownKeys:
             keys = await self._fetch()
         except ProviderError as error:
             self._tell(str(error))
+            return
+        # What else an error says may be what nobody should read.
+        except Exception as error:  # noqa: BLE001 - the edge: whatever fails, known keys go on being used
+            self._tell(f"it cannot be asked: {type(error).__name__}")
             return
         # A key that is as it was stays the same object, by which what was verified with it is known.
         known = self._keys

@@ -10,6 +10,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, Key, OKPKey, RSAKey
 from joserfc.util import base64_to_int
 
+from api_server.edge_settings import has_port
 from api_server.identity.strict_json import parse_strictly
 
 _TIMEOUT_S = 5.0
@@ -59,7 +60,7 @@ class Provider:
             raise ProviderError("its discovery document is that of another issuer")
         url = document.get("jwks_uri")
         # In clear within the machine only, where nothing else is fetched then.
-        if isinstance(url, str) and (_LOOPBACK if self._is_local else _SECURE).fullmatch(url):
+        if isinstance(url, str) and (_LOOPBACK if self._is_local else _SECURE).fullmatch(url) and has_port(url):
             return url
         raise ProviderError("its discovery document names no jwks_uri that begins with https://")
 

@@ -1,8 +1,9 @@
 """The outermost middleware: names each request, writes one line about it, and survives whatever is inside."""
 
+import asyncio
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from ipaddress import ip_address
 from uuid import uuid4
@@ -26,6 +27,10 @@ _LONGEST_ADDRESS = 64
 # What nginx made customary for a client that left before its answer.
 _CLIENT_CLOSED_REQUEST = 499
 
+# What another process needs to take over, at most, before whoever was cut off asks again.
+_RETRY_AFTER_S = 1
+_SERVICE_RESTART = 1012
+
 log = structlog.get_logger("api_server.request")
 
 
@@ -35,11 +40,16 @@ class LogContextMiddleware:
     A client's own `X-Request-ID` of at most 64 letters, digits and `_ . : -` is kept as the correlation: it is
     logged beside the id and sent back as `X-Correlation-ID`. The line about a request names the client's address: that
     of the connection, or what a trusted proxy says of it. Lines about `quiet_paths` are written at debug level.
+
+    A request that the server cuts off while it `is_leaving` is answered by 503, unless its answer has begun.
     """
 
-    def __init__(self, app: ASGIApp, quiet_paths: Collection[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, quiet_paths: Collection[str] = (), is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
         self.app = app
         self.quiet_paths = frozenset(quiet_paths)
+        self.is_leaving = is_leaving
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -59,6 +69,13 @@ class LogContextMiddleware:
             await self.app(scope, receive, answer.send)
         except ClientDisconnect:
             answer.status = _CLIENT_CLOSED_REQUEST
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            # One that nobody asked of this task is an error inside; and only a server that leaves means that by it.
+            if task is None or not task.cancelling() or not self.is_leaving():
+                raise
+            task.uncancel()
+            await _answer_cut_off(scope, receive, answer)
         # The edge: whatever went wrong inside, the client gets an answer with an id, and the log has it.
         except Exception:
             log.exception("request failed", path=_path(scope), error_id=request_id)
@@ -125,6 +142,18 @@ class _Answer:
         headers["X-Request-ID"] = self._identifiers["request_id"]
         if correlation_id := self._identifiers.get("correlation_id"):
             headers["X-Correlation-ID"] = correlation_id
+
+
+async def _answer_cut_off(scope: Scope, receive: Receive, answer: _Answer) -> None:
+    if scope["type"] == "websocket":
+        if answer.status is None:
+            await answer.send({"type": "websocket.close", "code": _SERVICE_RESTART, "reason": "Service restart"})
+    elif not answer.started:
+        headers = {"Retry-After": str(_RETRY_AFTER_S)}
+        if scope["http_version"].startswith("1"):
+            headers["Connection"] = "close"
+        response = problem_response(503, "The service stops and did not finish this; try again.", headers=headers)
+        await SecurityHeadersMiddleware(response)(scope, receive, answer.send)
 
 
 async def _answer_failure(scope: Scope, receive: Receive, answer: _Answer, error_id: str) -> None:

@@ -17,6 +17,12 @@ from api_server.services.health_check_service import HealthCheckService
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _OTHER = "OTHER"
+# Of the protocols of GraphQL, of WebSocket, and the statuses of a handshake that is refused.
+_CLOSING_CODES = frozenset(
+    {1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013}
+    | {4400, 4401, 4403, 4406, 4408, 4409, 4429}
+    | {400, 401, 403, 404, 429, 500, 503}
+)
 # Errors have the codes of their classes. Who makes one of each value that clients send must not fill the memory.
 _MOST_CODES = 64
 
@@ -32,6 +38,9 @@ class RequestNumbers:
             "http_request_duration_seconds", "Time to the end of an answer, of streams none.", "method", "route"
         )
         self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._closed = metrics.counter(
+            "graphql_sockets_closed", "Sockets that this side closed, or refused by a status.", "code"
+        )
         self.in_progress = 0
         self.streams = 0
         metrics.gauge("http_requests_in_progress", "HTTP requests that are not answered yet.", lambda: self.in_progress)
@@ -50,6 +59,10 @@ class RequestNumbers:
         requests.inc()
         if seconds is not None:
             durations.observe(seconds)
+
+    def socket_closed(self, code: int) -> None:
+        """Count a socket that this side closes by a code, or refuses by a status."""
+        self._closed.labels(str(code) if code in _CLOSING_CODES else _OTHER).inc()
 
 
 class OperationOutcome(StrEnum):
@@ -125,6 +138,13 @@ def measure_foundation(
     )
     metrics.counter("service_starts", "Workers that have begun to serve, those that are gone included.").inc()
     _measure_readiness(metrics, health)
+    measure_events(metrics, bus, relay)
+    if engine is not None:
+        _measure_pool(metrics, engine)
+
+
+def measure_events(metrics: Metrics, bus: EventBus, relay: EventRelay) -> None:
+    """Have read what is known of events, of this process and of others."""
     metrics.follow_each("events_emitted", "Events by their classes.", "event", lambda: bus.emitted)
     metrics.follow_each("event_handler_failures", "Failures of event handlers.", "handler", lambda: bus.failures)
     metrics.follow_each("events_dropped", "Events that streams dropped.", "event", lambda: bus.dropped)
@@ -134,8 +154,7 @@ def measure_foundation(
         lambda: relay.interruptions,
     )
     metrics.gauge("event_relay_listening", "Workers that hear other processes' events.", lambda: relay.is_listening)
-    if engine is not None:
-        _measure_pool(metrics, engine)
+    metrics.gauge("event_relay_running", "Workers that should hear them.", lambda: relay.is_relaying)
 
 
 def _measure_readiness(metrics: Metrics, health: HealthCheckService) -> None:

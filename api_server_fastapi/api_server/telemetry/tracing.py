@@ -15,7 +15,8 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.version import __version__ as sdk_version
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from opentelemetry.util.types import Attributes
+from opentelemetry.util.types import Attributes, AttributeValue
+from starlette.requests import ClientDisconnect
 
 from api_server.telemetry.sampling import BoundedSampler
 from api_server.telemetry.spans import NO_SPAN, Attribute, Span
@@ -27,6 +28,11 @@ _LIMITS = SpanLimits(max_span_attributes=32, max_span_attribute_length=256, max_
 _TOLD = frozenset(
     {"http.request.method", "network.protocol.name", "network.protocol.version", "url.path", "url.scheme"}
 )
+
+_ERROR_TYPE = "error.type"
+_CLIENT_DISCONNECT = "starlette.requests.ClientDisconnect"
+_CLIENT_LEFT = frozenset({"ConnectionError", _CLIENT_DISCONNECT})
+_FAILED = 500
 
 
 def make_provider(name: str, version: str, ratio: float) -> TracerProvider:
@@ -124,13 +130,66 @@ class _RecordedSpan(Span):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception):
+        if isinstance(error, Exception) and not isinstance(error, ClientDisconnect):
             # Its class, and not its text, which may hold what somebody sent.
             self._span.set_attribute("error.type", f"{type(error).__module__}.{type(error).__qualname__}")
             self._span.set_status(Status(StatusCode.ERROR))
         self._span.end()
         # Set back, not reset: the source of a subscription may be closed in another context than it was begun in.
         contexts.attach(self._before)
+
+
+class _CarefulSpan(otel.Span):
+    """One of FastAPI's, of which it is no error that a client leaves."""
+
+    def __init__(self, span: otel.Span) -> None:
+        self._span = span
+        self._client_left = False
+
+    def set_attributes(self, attributes: Mapping[str, AttributeValue]) -> None:
+        # FastAPI's name for a client that left; an error of this name that nobody handled is a 500.
+        has_failed = attributes.get("http.response.status_code", 0) == _FAILED
+        if attributes.get(_ERROR_TYPE) in _CLIENT_LEFT and not has_failed:
+            self._client_left = True
+            attributes = {key: value for key, value in attributes.items() if key != _ERROR_TYPE}
+        self._span.set_attributes(attributes)
+
+    def set_attribute(self, key: str, value: AttributeValue) -> None:
+        if key == _ERROR_TYPE and value == _CLIENT_DISCONNECT:
+            self._client_left = True
+        else:
+            self._span.set_attribute(key, value)
+
+    def set_status(self, status: Status | StatusCode, description: str | None = None) -> None:
+        if not self._client_left:
+            self._span.set_status(status, description)
+
+    def end(self, end_time: int | None = None) -> None:
+        self._span.end(end_time)
+
+    def get_span_context(self) -> otel.SpanContext:
+        return self._span.get_span_context()
+
+    def add_event(self, name: str, attributes: Attributes = None, timestamp: int | None = None) -> None:
+        self._span.add_event(name, attributes, timestamp)
+
+    def add_link(self, context: otel.SpanContext, attributes: Attributes = None) -> None:
+        self._span.add_link(context, attributes)
+
+    def update_name(self, name: str) -> None:
+        self._span.update_name(name)
+
+    def is_recording(self) -> bool:
+        return self._span.is_recording()
+
+    def record_exception(
+        self,
+        exception: BaseException,
+        attributes: Attributes = None,
+        timestamp: int | None = None,
+        escaped: bool = False,  # noqa: FBT001, FBT002 - OpenTelemetry's signature
+    ) -> None:
+        self._span.record_exception(exception, attributes, timestamp, escaped)
 
 
 class CarefulProvider(otel.TracerProvider):
@@ -167,8 +226,10 @@ class _CarefulTracer(otel.Tracer):
         set_status_on_exception: bool = True,  # noqa: FBT001, FBT002 - as above
     ) -> otel.Span:
         told = {key: value for key, value in (attributes or {}).items() if key in _TOLD}
-        return self._tracer.start_span(
-            name, context, kind, told, links, start_time, record_exception, set_status_on_exception
+        return _CarefulSpan(
+            self._tracer.start_span(
+                name, context, kind, told, links, start_time, record_exception, set_status_on_exception
+            )
         )
 
     def start_as_current_span(  # type: ignore[override]  # noqa: PLR0917 - its own kind of context is not public

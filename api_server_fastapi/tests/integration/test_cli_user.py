@@ -1,5 +1,6 @@
 """`api-server-cli user`: who is in the credentials file, without a password on any command line."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -15,7 +16,7 @@ PASSWORD = "correct horse battery"
 
 
 def user(*arguments: str, password: str = PASSWORD) -> Result:
-    return CliRunner().invoke(app, ["user", *arguments], input=f"{password}\n")
+    return CliRunner().invoke(app, ["user", *arguments], input=f"{password}\n".encode("utf-8", "surrogateescape"))
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def test_users_are_added_listed_changed_and_removed(file: Path) -> None:
         (["add", "ada"], "short", "A password has 8 to 512 characters."),
         (["add", "ada"], "x" * 513, "A password has 8 to 512 characters."),
         (["add", "ada"], "eight\tchars", "A password is text without control characters"),
+        (["add", "ada"], "no UTF-8: \udcff", "A password is text without control characters, in UTF-8."),
         (["add", "a b"], PASSWORD, "A user is named by"),
         (["add", "ada", "--scope", "a b"], PASSWORD, "A scope is"),
         (["list"], PASSWORD, "cannot be read: No such file"),
@@ -58,6 +60,15 @@ def test_what_is_wrong_is_told_and_nothing_written(arguments: list[str], passwor
     assert isinstance(error, StartError)
     assert says in str(error)
     assert not file.exists()
+
+
+def test_a_pipe_is_no_credentials_file(file: Path) -> None:
+    os.mkfifo(file)
+    for arguments in (["add", "ada"], ["remove", "ada"], ["list"]):
+        error = user(*arguments, "--file", str(file)).exception
+        assert isinstance(error, StartError)
+        assert str(error) == f"The credentials file {file} is no regular file."
+    assert file.is_fifo()
 
 
 def test_the_file_is_that_of_the_service_where_none_is_named(file: Path) -> None:

@@ -11,13 +11,16 @@ from pathlib import Path
 import psycopg
 import pytest
 from api_server.database.connection import borrow_db_session, create_engine, dispose_db, init_db
-from api_server.event_bus import BaseEvent
+from api_server.event_bus import BaseEvent, EventBus
 from api_server.events import EventsMayBeMissed
 from api_server.exceptions import DatabaseUnavailableError
 from api_server.local.postgres import PostgresAddress
+from api_server.metrics import Metrics
 from api_server.services.event_relay import _ANNOUNCEMENT, EventRelay, _announcement
+from api_server.services.measured import measure_events
 from api_server.testing import RunningCluster
 from frozen_server import frozen
+from numbers_told import numbers
 from older_postgres import older_postgres
 from proxies import tcp_proxy
 from recording_bus import RecordingBus, until
@@ -422,6 +425,12 @@ async def test_behind_a_pooler_what_is_held_is_read_anew(database: PostgresAddre
             assert worker.times_missed == 1
             assert "API_SERVER_DATABASE_URL" in str(worker.relay.reason)
             assert not worker.relay.is_listening
+            # What an alert compares: there was never anything to be interrupted.
+            metrics = Metrics()
+            measure_events(metrics, EventBus(), worker.relay)
+            told = numbers((await metrics.text()).decode())
+            assert (told["event_relay_running"], told["event_relay_listening"]) == (1, 0)
+            assert told["event_relay_interruptions_total"] == 0
 
 
 async def test_without_a_database_there_is_nobody_to_hear_of(engine: AsyncEngine) -> None:

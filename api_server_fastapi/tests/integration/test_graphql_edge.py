@@ -174,9 +174,35 @@ async def test_a_mutation_is_not_done_by_get(client: httpx2.AsyncClient) -> None
         {"query": "mutation ($a: Int) {change}", "variables": "{}"},
     ):
         answer = await client.get("/graphql", params=parameters)
-        assert answer.status_code == 400
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
         assert "mutations are not allowed when using GET" in answer.text
     assert resolved == []
+
+
+async def test_other_methods_are_told_which_there_are(client: httpx2.AsyncClient) -> None:
+    for method in ("DELETE", "HEAD", "OPTIONS", "PATCH", "PUT"):
+        answer = await client.request(method, "/graphql")
+        assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, POST")
+
+
+@pytest.mark.parametrize("name", ["variables", "extensions"])
+async def test_a_parameter_may_be_null_and_says_itself_what_is_wrong_with_it(
+    client: httpx2.AsyncClient, name: str
+) -> None:
+    parameters = {"query": "{answer}"}
+    for given in ("null", "{}"):
+        answer = await client.get("/graphql", params={**parameters, name: given})
+        assert answer.json()["data"] == {"answer": 42}
+    for given, sentence in (("[]", f"`{name}` must be an object or null"), ("{", f"'{name}' should be valid JSON")):
+        answer = await client.get("/graphql", params={**parameters, name: given})
+        assert answer.status_code == 400
+        assert sentence in answer.json()["detail"]
+
+
+async def test_a_path_that_is_almost_right_leads_to_no_other_host(client: httpx2.AsyncClient) -> None:
+    answer = await client.get("/graphql/", headers={"Host": "elsewhere.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
 
 
 async def test_the_query_beside_a_mutation_is_answered_by_get(client: httpx2.AsyncClient) -> None:

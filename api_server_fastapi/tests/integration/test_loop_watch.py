@@ -1,5 +1,6 @@
 """Who blocks an event loop is told, with the place, once; who only stands still is not."""
 
+import asyncio
 import json
 import signal
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 
 import httpx2
 import pytest
+from api_server.loop_watch import LoopWatch
+from api_server.metrics import Metrics
 from api_server.testing import ServiceProcess, StartService
 from numbers_told import numbers
 
@@ -88,6 +91,18 @@ def test_who_blocks_the_event_loop_is_told_while_it_does_and_for_how_long_it_did
     assert told["event_loop_lag_seconds_count"] - told["event_loop_lag_seconds_bucket{le=0.25}"] >= 4
     assert len(shop.lines) == 2
     assert shop.service.stop() == 0
+
+
+async def test_a_stall_counts_nearly_whole_whenever_it_begins() -> None:
+    metrics = Metrics()
+    stalls = 5
+    async with LoopWatch(metrics, 0.25).watching():
+        for number in range(stalls):
+            await asyncio.sleep(0.04 + number * 0.007)
+            time.sleep(0.06)  # noqa: ASYNC251 - which is what is looked for
+        await asyncio.sleep(0.04)
+    told = numbers((await metrics.text()).decode())
+    assert told["event_loop_lag_seconds_count"] - told["event_loop_lag_seconds_bucket{le=0.025}"] >= stalls
 
 
 @pytest.mark.slow

@@ -1,20 +1,32 @@
 """The numbers of a process, as Prometheus asks for them."""
 
+import asyncio
 import math
 import platform
+import shutil
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import pytest
 from api_server.app import create_app
 from api_server.application import Application
+from api_server.metric_files import MetricFiles
 from api_server.metrics import Metrics
+from api_server.middlewares import MetricsMiddleware
 from api_server.services.di import get_registry
 from api_server.services.health_check_service import HealthCheckService
+from api_server.services.measured import RequestNumbers
 from api_server.settings import get_settings
 from api_server.testing import Serve
+from fastapi import FastAPI
 from measured_app import APP, reports
 from numbers_told import numbers
+from prometheus_client.metrics_core import Metric
+from starlette.types import Receive, Scope, Send
 
 
 @pytest.fixture(autouse=True)
@@ -87,6 +99,66 @@ async def test_a_number_that_cannot_be_read_takes_no_other_with_it(
     assert capsys.readouterr().err.count("a metric cannot be read") == 1
 
 
+async def test_what_cannot_be_counted_now_is_counted_later(capsys: pytest.CaptureFixture[str]) -> None:
+    visits: list[float] = [math.nan, 2, math.nan, 5]
+    sold: list[dict[str, float] | None] = [{"tea": math.nan}, None, {"tea": 3}, {"tea": 4}]
+
+    def read_sold() -> dict[str, float]:
+        if (found := sold.pop(0)) is None:
+            raise RuntimeError("nobody has counted")
+        return found
+
+    metrics = Metrics()
+    metrics.follow("shop_visits", "Visits.", lambda: visits.pop(0))
+    metrics.follow_each("shop_sold", "Sold.", "thing", read_sold)
+    told = [numbers((await metrics.text()).decode()) for _ in range(4)]
+    assert [each.get("shop_visits_total") for each in told] == [0, 2, 2, 5]
+    assert [each.get("shop_sold_total{thing=tea}") for each in told] == [None, None, 3, 4]
+
+
+async def test_scrapes_that_come_meanwhile_share_one_reading_which_nobody_ends_by_leaving(tmp_path: Path) -> None:
+    metrics, files = Metrics(), _CountedFiles(tmp_path)
+    metrics._files = files
+    scrapes = [asyncio.create_task(metrics.text()) for _ in range(20)]
+    await asyncio.sleep(0)
+    scrapes[0].cancel()
+    files.may_read.set()
+    left, *answers = await asyncio.gather(*scrapes, return_exceptions=True)
+    assert isinstance(left, asyncio.CancelledError)
+    assert len(set(answers)) == 1
+    assert files.readings == 1
+    await metrics.text()
+    assert files.readings == 2
+    files._own.close()
+
+
+async def test_where_the_files_are_gone_a_worker_tells_its_own_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics, files = Metrics(), MetricFiles(tmp_path / "numbers")
+    metrics._files = files
+    metrics.counter("shop_orders", "Orders.").inc(3)
+    shutil.rmtree(tmp_path / "numbers")
+    for _ in range(3):
+        assert numbers((await metrics.text()).decode())["shop_orders_total"] == 3
+    assert capsys.readouterr().err.count("the numbers of other workers cannot be read") == 1
+    files._own.close()
+
+
+class _CountedFiles(MetricFiles):
+    """Files that wait to be read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.readings = 0
+        self.may_read = threading.Event()
+
+    def read(self) -> tuple[list[int], list[Metric]]:
+        self.readings += 1
+        assert self.may_read.wait(5)
+        return super().read()
+
+
 def test_a_name_is_made_once() -> None:
     metrics = Metrics()
     orders = metrics.counter("shop_orders", "Orders.", "size")
@@ -143,6 +215,60 @@ async def test_a_stream_of_events_has_no_duration(serve: Serve) -> None:
     assert told["http_requests_total{method=GET,route=/shop/ticks,status=200}"] == 1
     assert told["http_request_duration_seconds_count{method=GET,route=/shop/ticks}"] == 0
     assert told["http_event_streams"] == 0
+
+
+Messages = list[dict[str, Any]]
+
+
+async def counted(scope: dict[str, Any], sends: Messages, error: Exception | None = None) -> dict[str, float]:
+    """Return what is counted of an application that sends these messages, and then fails."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in sends:
+            await send(message)
+        if error is not None:
+            raise error
+
+    async def ignore(*_: object) -> Any:
+        return {}
+
+    metrics = Metrics()
+    measured = MetricsMiddleware(answer, lambda: RequestNumbers(metrics))
+    with suppress(RuntimeError):
+        await measured({"app": FastAPI(), "path": "/orders", "method": "GET", **scope}, ignore, ignore)
+    return numbers((await metrics.text()).decode())
+
+
+REQUESTS = "http_requests_total{method=GET,route=unmatched,status=%d}"
+
+
+async def test_what_fails_after_its_head_is_a_failure() -> None:
+    head = {"type": "http.response.start", "status": 200, "headers": []}
+    told = await counted({"type": "http"}, [head], RuntimeError("no more orders"))
+    assert told[REQUESTS % 500] == 1
+    assert REQUESTS % 200 not in told
+
+
+async def test_a_head_without_headers_is_one() -> None:
+    told = await counted({"type": "http"}, [{"type": "http.response.start", "status": 204}])
+    assert told[REQUESTS % 204] == 1
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ({"type": "websocket.close", "code": 4403}, "4403"),
+        ({"type": "websocket.close"}, "1000"),
+        ({"type": "websocket.close", "code": 4999}, "OTHER"),
+        ({"type": "websocket.http.response.start", "status": 503}, "503"),
+    ],
+)
+async def test_sockets_are_counted_by_why_they_are_closed(message: dict[str, Any], code: str) -> None:
+    told = await counted({"type": "websocket", "path": "/graphql"}, [message])
+    closed = {name: number for name, number in told.items() if name.startswith("graphql_sockets_closed")}
+    assert closed == {f"graphql_sockets_closed_total{{code={code}}}": 1}
+    elsewhere = await counted({"type": "websocket", "path": "/own"}, [message])
+    assert not any(name.startswith("graphql_sockets_closed") for name in elsewhere)
 
 
 async def test_a_path_is_no_label_and_neither_is_a_method(serve: Serve) -> None:

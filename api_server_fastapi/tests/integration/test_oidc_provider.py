@@ -106,6 +106,7 @@ LEADS_ELSEWHERE: list[dict[str, object]] = [
     {"jwks_uri": "http://localhost.evil.example/jwks"},
     {"jwks_uri": "http://127.0.0.1@evil.example/jwks"},
     {"jwks_uri": "file:///etc/passwd"},
+    {"jwks_uri": "http://127.0.0.1:65536/jwks"},
     {"jwks_uri": ["http://127.0.0.1/"]},
 ]
 

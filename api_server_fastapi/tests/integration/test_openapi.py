@@ -27,6 +27,12 @@ def paths() -> Any:
     @app.post("/things", responses={409: {"description": "Its own"}, 429: {"description": "Its own"}})
     async def create(thing: Thing) -> None: ...
 
+    @app.get("/graphql", responses={404: {}})
+    async def read_graphql() -> None: ...
+
+    @app.post("/graphql")
+    async def post_graphql() -> None: ...
+
     complete_documentation(app, public_paths=["/alive"], graphql_path="/graphql")
     document = app.openapi()
     assert app.openapi() is document
@@ -55,3 +61,10 @@ def test_every_refusal_is_problem_details(paths: Any) -> None:
 def test_what_an_endpoint_says_itself_stays(paths: Any) -> None:
     answers = paths["/things"]["post"]["responses"]
     assert answers["409"]["description"] == answers["429"]["description"] == "Its own"
+
+
+def test_of_graphql_only_what_is_read_may_be_the_wrong_method(paths: Any) -> None:
+    read, posted = paths["/graphql"]["get"]["responses"], paths["/graphql"]["post"]["responses"]
+    assert {"400", "405", "406"} <= read.keys()
+    assert {"400", "406"} <= posted.keys()
+    assert "405" not in posted

@@ -14,6 +14,8 @@ from api_server.graphql.open_sockets import OpenSockets
 from api_server.identity import Credentials, Principal
 from api_server.services.di import get_draining, get_registry
 from live_app import Served, alive, served
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 from watchers import LEGACY, SSE, TRANSPORT, introduced, message_of, start
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -25,7 +27,10 @@ DRAINING = "The server is about to stop; connect again."
 
 
 class ShortLived:
-    """Believes everybody, for as many seconds as their token says; `away` is told that nobody knows just now."""
+    """Believes everybody, for as many seconds as their token says; `away` is told that nobody knows just now.
+
+    Who says nothing else is somebody; after a colon a token may name another.
+    """
 
     challenge = "Bearer"
 
@@ -34,8 +39,9 @@ class ShortLived:
             raise NotAuthenticatedError("Say for how long.")
         if credentials.value == "away":
             raise IdentityUnavailableError("the provider does not answer")
-        expires_at = None if credentials.value == "for-ever" else time.time() + float(credentials.value)
-        return Principal("somebody", frozenset({"*"}), expires_at)
+        duration, _, name = credentials.value.partition(":")
+        expires_at = None if duration == "for-ever" else time.time() + float(duration)
+        return Principal(name or "somebody", frozenset({"*"}), expires_at)
 
     async def aclose(self) -> None:
         """Nothing is held."""
@@ -142,6 +148,17 @@ async def test_the_credentials_that_introduce_count_and_not_those_of_the_header(
         await asyncio.sleep(0.1)
         await start(connection, protocol, "subscription { ticks(number: 1) }")
         assert (await message_of(connection))["payload"]["data"] == {"ticks": "0"}
+
+
+async def test_lines_of_a_socket_name_whom_its_introduction_names(service: Served, protocol: str) -> None:
+    headers = {"Authorization": "Bearer for-ever:proxy"}
+    with capture_logs(processors=[merge_contextvars]) as lines:
+        async with introduced(service.port, protocol, "Bearer for-ever:ada", additional_headers=headers):
+            pass
+        async with asyncio.timeout(5):
+            while not any(line["event"] == "socket closed" for line in lines):
+                await asyncio.sleep(0.001)
+    assert [line["user_id"] for line in lines if line["event"] == "socket closed"] == ["ada"]
 
 
 async def test_who_cannot_be_told_from_others_just_now_is_asked_to_try_again(service: Served, protocol: str) -> None:

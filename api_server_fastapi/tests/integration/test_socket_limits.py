@@ -18,6 +18,7 @@ from live_app import Served, alive, served
 from watchers import LEGACY, SSE, TRANSPORT, introduced, message_of, start, watching
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.frames import Frame
 from websockets.typing import Origin, Subprotocol
 
 BIG = "subscription { ticks(intervalMs: 0, size: 20000) }"
@@ -149,6 +150,24 @@ async def test_strangers_get_no_socket_while_too_many_others_are_strangers(servi
             pass
 
 
+async def test_strangers_keep_nobody_out_who_is_known_already(service: Served) -> None:
+    get_registry().get(OpenSockets).limits = SocketLimits(strangers=0)
+    url = f"ws://127.0.0.1:{service.port}/graphql"
+    with pytest.raises(InvalidStatus):
+        await (await connect(url, subprotocols=[Subprotocol(TRANSPORT)])).close()
+    async with watching(service.port, SSE) as client:
+        assert await client.receive()
+    for protocol in (TRANSPORT, LEGACY):
+        async with introduced(service.port, protocol, additional_headers={"Authorization": "Bearer ada"}):
+            pass
+
+
+async def test_a_frame_that_is_no_text_is_refused_in_the_words_of_its_protocol(service: Served, protocol: str) -> None:
+    async with introduced(service.port, protocol) as connection:
+        await connection.send(b"{}")
+        assert await heard(connection) == refused(protocol, 4400, "WebSocket message must be valid JSON")
+
+
 async def test_a_flood_of_messages_closes_the_socket(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("API_SERVER_GRAPHQL_SOCKET_MESSAGES", "20")
     message = json.dumps({"type": "ping"} if protocol == TRANSPORT else {"type": "stop", "id": "1"})
@@ -198,13 +217,44 @@ async def test_of_many_small_messages_at_once_few_are_read_before_they_are_taken
     assert 1 < Watched.most_waiting < 1000
 
 
-async def test_who_asks_for_answers_and_takes_none_is_cut_off(service: Served, protocol: str) -> None:
+async def test_who_asks_for_too_many_answers_and_takes_none_is_cut_off(service: Served, protocol: str) -> None:
     before = service.footprint
     async with unread(service, protocol) as connection:
         begun = time.monotonic()
-        connection.transport.write(PING)
+        connection.transport.write(PING * 40_000)
         await service.is_left((before[0], before[1] + 1, 0, 0), 2)
         assert time.monotonic() - begun < 2, "the kernel would take 20 s"
+
+
+class Pinged(BoundedSocketProtocol):
+    """Knows how many pings and pongs came while nothing could be sent."""
+
+    waiting = 0
+
+    def handle_ping(self) -> None:
+        super().handle_ping()
+        Pinged.waiting += not self.writable.is_set()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        Pinged.waiting += not self.writable.is_set()
+
+
+async def test_who_reads_slowly_may_ask_and_answer_whether_somebody_is_there(
+    protocol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pinged, "waiting", 0)
+    async with served(ws=Pinged) as service, unread(service, protocol) as connection:
+        answers = [await connection.ping() for _ in range(3)]
+        connection.transport.write(frame(10))
+        async with asyncio.timeout(5):
+            while Pinged.waiting < 4:
+                await asyncio.sleep(0.002)
+            connection.transport.resume_reading()
+            async for _ in connection:
+                if all(answer.done() for answer in answers):
+                    break
+        assert all(answer.done() for answer in answers)
 
 
 @asynccontextmanager

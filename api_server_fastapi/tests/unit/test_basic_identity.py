@@ -133,13 +133,14 @@ async def test_what_is_longer_than_any_password_is_not_checked(
     assert not checks.hashes
 
 
-async def test_a_password_is_checked_once_a_minute(
+async def test_a_password_that_was_right_is_not_checked_again_while_it_is_used(
     authenticator: BasicAuthenticator, checks: Checks, clock: Clock
 ) -> None:
     for _ in range(100):
         await authenticator.authenticate(basic("ada", "a password"))
+        clock.time += 899
     assert len(checks.hashes) == 1
-    clock.time += 60
+    clock.time += 1
     await authenticator.authenticate(basic("ada", "a password"))
     assert len(checks.hashes) == 2
     # One that was wrong is wrong again, and nothing of it is kept.
@@ -154,15 +155,35 @@ async def test_many_who_present_the_same_wait_for_one_check(authenticator: Basic
     assert len(checks.hashes) == 1
 
 
-async def test_a_flood_of_guesses_is_bounded(authenticator: BasicAuthenticator, checks: Checks) -> None:
+async def test_who_leaves_does_not_end_a_check_that_others_wait_for(
+    authenticator: BasicAuthenticator, checks: Checks
+) -> None:
+    checks.may_end.clear()
+    leaving, staying = (asyncio.create_task(authenticator.authenticate(basic("ada", "a password"))) for _ in range(2))
+    async with asyncio.timeout(5):
+        while not checks.hashes:
+            await asyncio.sleep(0.001)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    checks.may_end.set()
+    assert (await staying).user_id == "ada"
+    assert leaving.cancelled()
+    assert len(checks.hashes) == 1
+
+
+async def test_a_flood_of_guesses_is_bounded_and_keeps_nobody_out_who_is_known(
+    authenticator: BasicAuthenticator, checks: Checks, clock: Clock
+) -> None:
     await authenticator.authenticate(basic("eve", "another one"))
     checks.may_end.clear()
     guesses = [asyncio.create_task(authenticator.authenticate(basic("ada", f"guess {n}"))) for n in range(200)]
     async with asyncio.timeout(10):
         while sum(guess.done() for guess in guesses) < 200 - 64:
             await asyncio.sleep(0.001)
-    # Who is known already is not in that line.
-    assert await authenticator.authenticate(basic("eve", "another one"))
+    # Who is known already is not in that line, however long it is there.
+    for _ in range(100):
+        clock.time += 100
+        assert await authenticator.authenticate(basic("eve", "another one"))
     checks.may_end.set()
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
     kinds = [type(outcome) for outcome in outcomes]
@@ -172,11 +193,39 @@ async def test_a_flood_of_guesses_is_bounded(authenticator: BasicAuthenticator, 
     assert not authenticator._checks
 
 
+async def test_guesses_are_told_of_by_their_number_once_in_a_while(
+    authenticator: BasicAuthenticator, clock: Clock
+) -> None:
+    with capture_logs() as lines:
+        for second in range(21):
+            clock.time = 1000.0 + second
+            await refuses(authenticator, basic("ada", "guess"))
+    assert [line["times"] for line in lines] == [1, 10, 10]
+    assert {line["log_level"] for line in lines} == {"warning"}
+    assert "ada" not in str(lines)
+
+
+async def test_that_passwords_are_not_checked_is_told_with_the_reason(
+    authenticator: BasicAuthenticator, checks: Checks
+) -> None:
+    checks.may_end.clear()
+    with capture_logs() as lines:
+        guesses = [asyncio.create_task(authenticator.authenticate(basic("ada", f"guess {n}"))) for n in range(70)]
+        async with asyncio.timeout(10):
+            while sum(guess.done() for guess in guesses) < 70 - 64:
+                await asyncio.sleep(0.001)
+    checks.may_end.set()
+    await asyncio.gather(*guesses, return_exceptions=True)
+    assert [(line["event"], line["reason"], line["times"]) for line in lines] == [
+        ("passwords not checked", "64 passwords are being checked", 1)
+    ]
+
+
 async def test_what_is_remembered_is_bounded_and_holds_no_password(authenticator: BasicAuthenticator) -> None:
     assert await authenticator.authenticate(basic("ada", "a password"))
     assert "a password" not in str(vars(authenticator._remembered))
     for number in range(2000):
-        authenticator._remembered.keep(str(number).encode(), authenticator._users["ada"], 60)
+        authenticator._remembered.keep(str(number).encode(), authenticator._followed.users["ada"], 60)
     assert len(authenticator._remembered) == 1024
 
 

@@ -54,6 +54,9 @@ def test_what_development_may_do_is_not_found_fault_with(environment: Mapping[st
         ({"API_SERVER_IDENTITY": "none"}, "API_SERVER_IDENTITY", "no identity provider"),
         ({**PRODUCTION, **OIDC, "API_SERVER_IDENTITY": "oidc"}, "API_SERVER_OIDC_ISSUER", "makes tokens as they like"),
         ({**PRODUCTION, "API_SERVER_LOG_LEVEL": "DEBUG"}, "API_SERVER_LOG_LEVEL", "DEBUG in production"),
+        ({**PRODUCTION, "UVICORN_FORWARDED_ALLOW_IPS": "*"}, "UVICORN_FORWARDED_ALLOW_IPS", "which address it has"),
+        ({**PRODUCTION, "API_SERVER_TELEMETRY": "console"}, "API_SERVER_TELEMETRY", "Spans on standard output"),
+        ({**PRODUCTION, "API_SERVER_GRAPHQL_IDE": "true"}, "API_SERVER_GRAPHQL_IDE", "may learn the schema"),
         (
             {**PRODUCTION, "API_SERVER_SQLALCHEMY_LOG_LEVEL": "INFO"},
             "API_SERVER_SQLALCHEMY_LOG_LEVEL",
@@ -89,12 +92,27 @@ def test_a_credentials_file_that_serves_nobody_or_everybody_is_a_warning(tmp_pat
     ]
 
 
+def test_hashes_that_cost_differently_are_a_warning(tmp_path: Path) -> None:
+    file = tmp_path / "credentials"
+    file.touch(mode=0o600)
+    costs = ("m=8,t=1,p=1", "m=8,t=1,p=1", "m=16,t=1,p=1")
+    rest = "c29tZXNhbHQ$ZGlnZXN0ZGlnZXN0ZGlnZXN0:"
+    lines = [f"user{number}:$argon2id$v=19${cost}${rest}\n" for number, cost in enumerate(costs)]
+    file.write_text("".join(lines))
+    (finding,) = findings(**BASIC, API_SERVER_CREDENTIALS_FILE=str(file))
+    assert finding.severity == "warning"
+    assert "cost differently" in finding.sentence
+    file.write_text("".join(lines[:2]))
+    assert findings(**BASIC, API_SERVER_CREDENTIALS_FILE=str(file)) == []
+
+
 async def test_a_provider_that_does_not_answer_is_an_error(unused_tcp_port: int) -> None:
     os.environ.update(OIDC, API_SERVER_IDENTITY="oidc", API_SERVER_OIDC_ISSUER=f"http://127.0.0.1:{unused_tcp_port}")
     (finding,) = await provider_findings(Settings())
     assert (finding.severity, finding.variables) == ("error", ("API_SERVER_OIDC_ISSUER",))
     assert "gives no keys" in finding.sentence
-    os.environ["API_SERVER_IDENTITY"] = "none"
+    for variable in (*OIDC, "API_SERVER_IDENTITY"):
+        del os.environ[variable]
     assert await provider_findings(Settings()) == []
 
 

@@ -1,17 +1,21 @@
 """The file of users: what it may say, and how it is changed."""
 
+import os
 import re
 import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from api_server.identity import credentials_change
+from api_server.identity.credentials_change import put_user, remove_user
 from api_server.identity.credentials_file import (
     CredentialsFileError,
+    ReadFile,
     User,
     hash_of_nobody,
-    put_user,
     read_credentials,
-    remove_user,
 )
 from argon2 import PasswordHasher
 from argon2.exceptions import VerifyMismatchError
@@ -51,6 +55,10 @@ def test_a_line_is_a_user_and_comments_are_none(file: Path) -> None:
         (f"ada:{HASH.replace('t=1', 't=99')}:a", "The hash should cost at most"),
         (f"ada:{HASH.replace('p=1', 'p=9')}:a", "The hash should cost at most"),
         (f"ada:{HASH.replace('p=1', 'p=2')}:a", "m at least 8 times p"),
+        (f"ada:{HASH.replace('m=8', 'm=08')}:a", "The hash should be one of argon2id"),
+        (f"ada:{HASH.replace('m=8', 'm=٨')}:a", "The hash should be one of argon2id"),
+        (f"ada:{HASH[:-3]}:a", "The salt and the digest of the hash should be base64"),
+        (f"ada:{HASH.replace('c29tZXNhbHQ', 'c29tZXNhbHR')}:a", "The salt and the digest of the hash"),
         (f"ada:{HASH}:a,b\x00", "A scope is 1 to 128 visible ASCII characters"),
         (f"eve:{HASH}:a", "names eve, as a line before it does."),
         ("ada:\udcff", "is not UTF-8."),
@@ -92,6 +100,116 @@ def test_a_change_touches_one_line(file: Path) -> None:
     assert remove_user(file, "eve")
     assert not remove_user(file, "eve")
     assert read_credentials(file).users.keys() == {"ada", "grace"}
+
+
+def test_what_is_no_line_of_a_user_is_not_made_one(file: Path) -> None:
+    comment = f"# people\rmallory:{HASH}:admin\r\n".encode()
+    file.write_bytes(comment)
+    put_user(file, ADA)
+    remove_user(file, "# people\rmallory")
+    assert file.read_bytes() == comment + f"{ADA.line}\n".encode()
+    assert read_credentials(file).users == {"ada": ADA}
+
+
+def test_a_file_of_nothing_is_one_without_lines(file: Path) -> None:
+    put_user(file, ADA)
+    assert file.read_text() == f"{ADA.line}\n"
+
+
+def test_changes_at_once_are_all_made(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = 0
+
+    def read_and_wait(path: Path) -> ReadFile:
+        nonlocal started
+        started += 1
+        read = read_credentials(path)
+        # Somebody else who may read now would have read the same.
+        for _ in range(200):
+            if started > 1:
+                break
+            os.sched_yield()
+        return read
+
+    monkeypatch.setattr(credentials_change, "read_credentials", read_and_wait)
+    names = [f"user{number}" for number in range(10)]
+    with ThreadPoolExecutor(10) as threads:
+        list(threads.map(lambda name: put_user(file, User(name, HASH)), names))
+        assert read_credentials(file).users.keys() == set(names)
+        list(threads.map(lambda name: remove_user(file, name), names[1:]))
+    assert read_credentials(file).users.keys() == {"user0"}
+
+
+def test_a_folder_that_is_not_there_is_told_of(tmp_path: Path) -> None:
+    with pytest.raises(CredentialsFileError, match="cannot be changed: No such file"):
+        put_user(tmp_path / "none" / "credentials", ADA)
+
+
+@pytest.mark.parametrize(
+    "use", [lambda pipe: put_user(pipe, ADA), lambda pipe: remove_user(pipe, "ada"), read_credentials]
+)
+def test_a_pipe_is_neither_waited_for_nor_replaced(use: Callable[[Path], object], tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as thread:
+        using = thread.submit(use, pipe)
+        try:
+            with pytest.raises(CredentialsFileError, match="is no regular file"):
+                using.result(timeout=5)
+        finally:
+            # Whoever waits for a writer waits no longer.
+            os.close(os.open(pipe, os.O_RDWR))
+    assert pipe.is_fifo()
+
+
+class Owners:
+    """Files of others, which only root can make: whatever is not written now is that of 7 and 8."""
+
+    def __init__(self, file: Path) -> None:
+        self._inode = file.stat().st_ino
+        self.asked: list[tuple[int, int]] = []
+        self.may_give_away = True
+
+    def of(self, status: os.stat_result) -> tuple[int, int]:
+        return (7, 8) if status.st_ino == self._inode else (1, 1)
+
+    def give(self, descriptor: int, user: int, group: int) -> None:
+        assert os.fstat(descriptor).st_ino != self._inode
+        self.asked.append((user, group))
+        if not self.may_give_away:
+            raise PermissionError
+
+
+@pytest.fixture
+def owners(file: Path, monkeypatch: pytest.MonkeyPatch) -> Owners:
+    owners = Owners(file)
+    monkeypatch.setattr(credentials_change, "_owner", owners.of)
+    monkeypatch.setattr(os, "fchown", owners.give)
+    return owners
+
+
+def test_a_file_of_somebody_else_stays_theirs(file: Path, owners: Owners) -> None:
+    file.chmod(0o640)
+    put_user(file, ADA)
+    assert owners.asked == [(7, 8)]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_a_file_that_cannot_stay_theirs_is_not_changed(file: Path, owners: Owners, tmp_path: Path) -> None:
+    owners.may_give_away = False
+    with pytest.raises(CredentialsFileError, match="is that of user 7 and group 8"):
+        put_user(file, ADA)
+    assert not file.read_bytes()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_who_owns_a_file_owns_it_after_a_change(file: Path) -> None:
+    if os.geteuid() == 0:  # nobody else can give a file away
+        os.chown(file, 7, 8)
+    before = file.stat()
+    put_user(file, ADA)
+    after = file.stat()
+    assert (after.st_uid, after.st_gid) == (before.st_uid, before.st_gid)
+    assert after.st_ino != before.st_ino
 
 
 def test_a_new_file_is_its_writers_own(tmp_path: Path) -> None:

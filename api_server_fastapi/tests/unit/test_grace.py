@@ -12,7 +12,6 @@ from api_server.settings import Settings
         ({"ENV_TYPE": "production"}, 8),
         # The images.
         ({"ENV_TYPE": "production", "API_SERVER_LEAVE_WITHIN_S": "9"}, 4),
-        ({"API_SERVER_LEAVE_WITHIN_S": "4", "API_SERVER_DRAIN_DELAY_S": "3.9"}, 0),
         ({"UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN": "2"}, 2),
         ({"UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN": "60", "API_SERVER_LEAVE_WITHIN_S": "100"}, 60),
         ({"UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN": "60", "API_SERVER_LEAVE_WITHIN_S": "10"}, 8),

@@ -99,6 +99,26 @@ async def test_fragments_and_other_operations_hide_nothing(
     assert resolved == []
 
 
+@pytest.mark.parametrize("limit", [limit for limit in COUNTED if limit != "rootFields"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "query Q{{answer}}fragment F on Query{0}",
+        "query Q{{answer}}fragment G on Query{{...F}}fragment F on Query{0}",
+        "query Q{{...F}}fragment F on Query{0}fragment F on Query{{answer}}",
+    ],
+    ids=["spread by nothing", "by nothing that is spread", "defined twice"],
+)
+async def test_fragments_that_no_operation_reaches_are_measured_too(
+    schema: CodedErrorSchema, limit: str, form: str
+) -> None:
+    allowed, document = COUNTED[limit]
+    _, errors = await ask(schema, form.format(document(allowed + 1)))
+    assert [error["extensions"].get("limit") for error in errors] == [limit]
+    _, errors = await ask(schema, form.format(document(allowed)))
+    assert {error["extensions"]["code"] for error in errors} == {"GRAPHQL_VALIDATION_FAILED"}
+
+
 @pytest.mark.parametrize(
     ("fragment", "limit", "allowed"),
     [

@@ -1,6 +1,7 @@
 """The Authenticator port's adapters."""
 
 import base64
+from pathlib import Path
 
 import pytest
 from api_server.exceptions import NotAuthenticatedError
@@ -100,7 +101,7 @@ def test_only_who_gave_a_token_is_told_that_it_is_none(challenge: str, scheme: s
         ({}, "DevelopmentAuthenticator"),
         ({"ENV_TYPE": "production"}, "NoProviderAuthenticator"),
         ({"API_SERVER_IDENTITY": "none"}, "NoProviderAuthenticator"),
-        ({"API_SERVER_IDENTITY": "basic", "API_SERVER_CREDENTIALS_FILE": "/dev/null"}, "BasicAuthenticator"),
+        ({"API_SERVER_IDENTITY": "basic", "API_SERVER_CREDENTIALS_FILE": "credentials"}, "BasicAuthenticator"),
         (
             {
                 "API_SERVER_IDENTITY": "oidc",
@@ -112,8 +113,10 @@ def test_only_who_gave_a_token_is_told_that_it_is_none(challenge: str, scheme: s
     ],
 )
 def test_the_settings_choose_who_is_believed(
-    environment: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
+    environment: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("credentials").touch(mode=0o600)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     assert type(authenticator_of(Settings())).__name__ == name

@@ -163,6 +163,38 @@ async def test_what_is_wrong_is_told_once_and_its_end(fetches: Fetches, keys: Kn
     ]
 
 
+async def test_whatever_fails_is_told_and_ends_nothing() -> None:
+    gives: list[Key] = [A]
+
+    async def fetch() -> Mapping[str, Key]:
+        if not gives:
+            raise OverflowError("port of secret.example must be 0-65535")
+        return {str(each.kid): each for each in gives}
+
+    fetches = Fetches()
+    keys = KnownKeys(fetch, fetches.clock)
+    assert await keys.key("a") is A
+    gives.clear()
+    fetches.time += 10
+    with capture_logs() as lines:
+        assert await keys.key("b") is None
+        assert await keys.key("a") is A
+    assert [line["reason"] for line in lines] == ["it cannot be asked: OverflowError"]
+
+
+async def test_that_tokens_cannot_be_verified_is_told_with_the_reason_once_in_a_while(
+    fetches: Fetches, keys: KnownKeys
+) -> None:
+    fetches.fails = "it is down"
+    with capture_logs() as lines:
+        for second in range(21):
+            fetches.time = 2000.0 + second
+            with pytest.raises(IdentityUnavailableError):
+                await keys.key("a")
+    told = [(line["times"], line["reason"]) for line in lines if line["event"] == "tokens not verified"]
+    assert told == [(times, "the identity provider gives no keys: it is down") for times in (1, 10, 10)]
+
+
 async def test_who_leaves_does_not_end_a_fetch_that_others_wait_for(fetches: Fetches, keys: KnownKeys) -> None:
     fetches.may_end.clear()
     leaving, staying = asyncio.create_task(keys.key("a")), asyncio.create_task(keys.key("a"))

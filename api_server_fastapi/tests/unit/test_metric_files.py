@@ -3,6 +3,8 @@
 import fcntl
 import math
 import os
+import shutil
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -91,7 +93,12 @@ def test_what_the_dead_counted_stays_and_their_gauges_and_files_go(workers: Work
         workers.write(f"gauge_livesum_{pid}", "waiting", 5)
         assert workers.read() == (
             [12, os.getpid()],
-            {"orders_total": 11 + 10 * number, "prices_bucket1.0": number + 1, "prices_count": number + 1},
+            {
+                "orders_total": 11 + 10 * number,
+                "prices_bucket1.0": number + 1,
+                "prices_count": number + 1,
+                "service_worker_deaths_total": number + 1,
+            },
         )
     assert sorted(file.name for file in workers.folder.glob("*.db")) == [
         "counter_12.db",
@@ -102,6 +109,36 @@ def test_what_the_dead_counted_stays_and_their_gauges_and_files_go(workers: Work
     workers.add(20, lives=True)
     workers.write("counter_20", "orders_total", 1)
     assert workers.read()[1]["orders_total"] == 32
+
+
+def test_a_worker_that_leaves_is_none_that_died(workers: Workers) -> None:
+    workers.add(20, lives=False)
+    workers.write("counter_20", "orders_total", 1)
+    (workers.folder / "20.worker").write_bytes((workers.folder / f"{os.getpid()}.worker").read_bytes())
+    assert workers.read()[1] == {"orders_total": 1, "service_worker_deaths_total": 1}
+    workers.files.leave()
+    workers.add(21, lives=False)
+    (workers.folder / "21.worker").write_bytes((workers.folder / f"{os.getpid()}.worker").read_bytes())
+    assert workers.read()[1] == {"orders_total": 1, "service_worker_deaths_total": 1}
+
+
+def test_a_folder_that_was_removed_is_made_again_for_who_begins_and_refused_to_who_lives(workers: Workers) -> None:
+    shutil.rmtree(workers.folder)
+    with pytest.raises(FileNotFoundError):
+        workers.read()
+    new = MetricFiles(workers.folder)
+    assert new.read() == ([os.getpid()], [])
+    new._own.close()
+
+
+def test_the_launcher_tells_when_it_began(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
+    before = time.time()
+    with shared_metrics(2):
+        files = MetricFiles(Path(os.environ[FOLDER_VARIABLE]))
+        assert before <= (files.started_at or 0) <= time.time()
+        files._own.close()
+    assert files.started_at is None
 
 
 def test_what_is_not_a_number_counts_only_where_nothing_is(workers: Workers) -> None:

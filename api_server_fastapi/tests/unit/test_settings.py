@@ -51,6 +51,37 @@ def test_settings_are_frozen() -> None:
             "UVICORN_WORKERS is '0', and should be greater than or equal to 1: processes that answer.",
         ),
         (
+            "UVICORN_FORWARDED_ALLOW_IPS",
+            "10.0.0.1, haproxy",
+            (
+                "UVICORN_FORWARDED_ALLOW_IPS should hold addresses and networks, separated by commas, or be *; "
+                "'haproxy' is none."
+            ),
+        ),
+        (
+            "UVICORN_FORWARDED_ALLOW_IPS",
+            "10.0.0.0/8,*",
+            "UVICORN_FORWARDED_ALLOW_IPS should be * alone, or addresses and networks.",
+        ),
+        (
+            "API_SERVER_OIDC_ISSUER",
+            "https://id.example",
+            "API_SERVER_OIDC_* is set, so API_SERVER_IDENTITY should be oidc.",
+        ),
+        (
+            "API_SERVER_CREDENTIALS_FILE",
+            "/users",
+            "API_SERVER_CREDENTIALS_FILE is set, so API_SERVER_IDENTITY should be basic.",
+        ),
+        (
+            "API_SERVER_DRAIN_DELAY_S",
+            "8",
+            (
+                "API_SERVER_LEAVE_WITHIN_S should be at least twice API_SERVER_DRAIN_DELAY_S, which is 8: requests in "
+                "flight need time to end."
+            ),
+        ),
+        (
             "ENV_TYPE",
             "prod",
             (
@@ -173,6 +204,22 @@ def test_a_flag_replaces_a_variable_whatever_its_case(monkeypatch: pytest.Monkey
     override_environment({"UVICORN_PORT": "7003"})
     assert UvicornServerConfig().port == 7003
     assert "uvicorn_port" not in os.environ
+
+
+@pytest.mark.parametrize("url", ["https://id.example:65536", "http://127.0.0.1:0/realm", "https://id.example:x"])
+@pytest.mark.parametrize("variable", ["API_SERVER_OIDC_ISSUER", "API_SERVER_OIDC_JWKS_URL"])
+def test_a_provider_listens_on_a_port_that_there_is(url: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("API_SERVER_IDENTITY", "oidc")
+    monkeypatch.setenv("API_SERVER_OIDC_AUDIENCE", "planner")
+    monkeypatch.setenv("API_SERVER_OIDC_ISSUER", "https://id.example")
+    monkeypatch.setenv("API_SERVER_IDENTITY", "oidc")
+    monkeypatch.setenv("API_SERVER_OIDC_ISSUER", "https://id.example")
+    monkeypatch.setenv("API_SERVER_OIDC_AUDIENCE", "planner")
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(SettingsError, match=f"{variable} is '{url}', and should be a URL whose port is 1 to 65535"):
+        read_settings(Settings)
+    monkeypatch.setenv(variable, "https://id.example:65535/realm")
+    read_settings(Settings)
 
 
 def test_credentials_of_every_page_of_the_web_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import count
 
 import loguru
@@ -37,7 +38,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, Sp
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 from structlog.testing import capture_logs
 
 TRACE_ID, SPAN_ID = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -277,6 +280,51 @@ def test_of_a_request_no_query_string_and_no_header_is_told(
     }
     assert (answered.name, refused.name, socket.name) == ("GET /orders/{number}", "HTTP /orders/{number}", "WS /live")
     assert not any(marker_secret in span.to_json() for span in (answered, refused, socket))
+
+
+async def test_a_client_that_leaves_is_no_error_and_what_fails_is_one(
+    provider: TracerProvider, recorded: InMemorySpanExporter
+) -> None:
+    async def left() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def ignore(_: Message) -> None:
+        pass
+
+    async def stream(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await receive()
+        if scope["path"] == "/raising":
+            raise ClientDisconnect
+        if scope["path"] == "/broken":
+            raise RuntimeError("broken")
+
+    async def failing(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ConnectionError
+
+    app = app_told_of(provider)
+    app.mount("/failing", failing)
+    app.mount("/", stream)
+    for path in ("/left", "/raising", "/broken", "/failing/"):
+        scope: Scope = {
+            "type": "http",
+            "method": "GET",
+            "path": path,
+            "headers": [],
+            "query_string": b"",
+            "root_path": "",
+        }
+        with suppress(ClientDisconnect, RuntimeError, ConnectionError):
+            await app(scope, left, ignore)
+    spans = [span for span in recorded.get_finished_spans() if span.kind is trace.SpanKind.SERVER]
+    statuses = [span.status.status_code for span in spans]
+    unset, error = trace.StatusCode.UNSET, trace.StatusCode.ERROR
+    assert statuses == [unset, unset, error, error]
+    types = [(span.attributes or {}).get("error.type") for span in spans]
+    assert types == [None, None, "RuntimeError", "ConnectionError"]
+    with suppress(ClientDisconnect), tracer.trace("a"):
+        raise ClientDisconnect
+    assert recorded.get_finished_spans()[-1].status.status_code is unset
 
 
 def test_a_service_without_telemetry_has_none_of_fastapis_either() -> None:

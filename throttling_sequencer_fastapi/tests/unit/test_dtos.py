@@ -37,6 +37,18 @@ def test_of_very_many_fields_their_number_is_told(document: dict[str, Any]) -> N
     assert complaints(document) == ["Value error, should have at most 20 fields"]
 
 
+@pytest.mark.parametrize(("setting", "number", "most"), [(None, 1_001, 1_000), ("300", 301, 300)])
+def test_of_units_that_are_too_many_none_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch, setting: str | None, number: int, most: int
+) -> None:
+    if setting:
+        monkeypatch.setenv("SEQUENCER_MAX_UNITS", setting)
+    units = [{**UNIT, "speed": "none of them is read"}] * number
+    for side in ("player_units", "enemy_units"):
+        assert complaints({**STATE, side: units}) == [f"Value error, should hold at most {most} units"]
+    assert PlanRequestDto.model_validate({**STATE, "enemy_units": [UNIT] * most})
+
+
 def test_what_is_good_is_taken() -> None:
     taken = PlanRequestDto.model_validate({**STATE, "targets": [0], "include": ["trajectory"]})
     assert (len(taken.player_units), taken.targets, taken.include) == (1, [0], ["trajectory"])

@@ -1,13 +1,17 @@
 """What travels over REST. Shapes only: the rules about values are the domain's."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 from uuid import UUID
 
 from api_server.validation import few_fields
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, model_validator
 
 from throttling_sequencer.application.stored_plans import MOST_IN_PAGE
+from throttling_sequencer.core.settings import SequencerSettings
+
+# The domain counts units too; up to so many, it takes no longer to validate them than to ask for the limit.
+_SOON_READ = 200
 
 
 class Dto(BaseModel):
@@ -32,8 +36,17 @@ class UnitDto(Dto):
     friction: float
 
 
+def _few_units(given: Any) -> Any:  # noqa: ANN401 - it is not validated yet
+    """Refuse units that are too many before each of them is looked at."""
+    if isinstance(given, list) and len(given) > _SOON_READ:
+        most = SequencerSettings().max_units
+        if len(given) > most:
+            raise ValueError(f"should hold at most {most} units")
+    return given
+
+
 # A million bytes hold hundreds of thousands of units that are none: the first of them says enough.
-Units = Annotated[list[Annotated[UnitDto, BeforeValidator(few_fields)]], FailFast()]
+Units = Annotated[list[Annotated[UnitDto, BeforeValidator(few_fields)]], FailFast(), BeforeValidator(_few_units)]
 
 
 class GameStateDto(Dto):

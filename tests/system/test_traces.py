@@ -168,6 +168,14 @@ def test_a_part_of_nothing_is_recorded_where_the_client_asks_for_it(reluctant: S
     reluctant.service.wait_until_it_writes(not_asked)
 
 
+def wait_until_the_event_is_heard(sequencer: Sequencer) -> None:
+    """The database tells of it after the answer."""
+    deadline = time.monotonic() + 10
+    while 'events_emitted_total{event="PresetChanged"}' not in sequencer.client.get("/metrics").text:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.slow
 def test_a_stored_plan_tells_what_it_waited_for_in_the_database(
     start_sequencer: StartSequencer, collector: Collector, postgres: PostgresAddress, game_state: Any
@@ -183,6 +191,7 @@ def test_a_stored_plan_tells_what_it_waited_for_in_the_database(
         preset = {"kind": "scenario", "name": "one", "document": game_state}
         sequencer.client.post("/api/v1/presets", json=preset, headers={"traceparent": header}).raise_for_status()
         sequencer.client.post("/graphql", json={"query": "{ version { name } }"}).raise_for_status()
+        wait_until_the_event_is_heard(sequencer)
         sequencer.service.stop()
     trace = collector.trace(trace_id)
     assert_within(trace["POST /api/v1/plans"], trace["plan"], trace["database.transaction"])
